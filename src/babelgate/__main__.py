@@ -1,0 +1,5 @@
+"""``python -m babelgate``."""
+
+from .cli import main
+
+main()

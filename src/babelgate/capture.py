@@ -1,0 +1,240 @@
+"""The only reader of activations: any layers and positions of any prompts, in one pass.
+
+Cost: ``2 x parameters of the blocks up to the last layer needed x prompt tokens after the template's
+opening`` floating-point operations. The pass stops after the last layer needed, computes no logits,
+computes the opening once, and pads little because prompts of like length share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .errors import StoreError, UserError
+from .models.chat import ChatModel
+from .models.hooks import block_hooks, until_stopped
+from .models.prefix import SharedPrefix, shared_prefix
+from .models.template import Tokens
+from .store import ActivationStore, StoreSpec
+from .types import POSITIONS, Position, Prompt
+
+# Tokens per forward pass on a processor: enough rows for the matrix products to run at full rate,
+# few enough that a block's activations stay in cache (benchmarks/bench_capture.py --sweep).
+CPU_BATCH_TOKENS = 1024
+ACCELERATOR_BATCH_TOKENS = 16384
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Stored activations of a list of prompts, read one layer at a time.
+
+    ``keys`` are the prompts' keys in the caller's order; rows of :meth:`layer` follow it.
+    """
+
+    store: ActivationStore
+    keys: tuple[str, ...]
+
+    def layer(self, layer: int, position: Position = "t_post") -> torch.Tensor:
+        """Return ``h_L [N, d]`` in float32; rows of excluded prompts are NaN."""
+        return self.store.layer(layer, position, self.keys)
+
+    def select(self, keys: Iterable[str]) -> Activations:
+        """Return a view of some of the prompts, in the given order."""
+        return Activations(self.store, tuple(keys))
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Prompts without activations, with the reason."""
+        return {k: v for k, v in self.store.excluded.items() if k in set(self.keys)}
+
+
+def default_batch_tokens(model: ChatModel) -> int:
+    """Return the number of tokens per forward pass that suits the model's device."""
+    return CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> tuple[list[int], list[int]]:
+    """Return (rows from longest to shortest, batch boundaries into them).
+
+    A batch holds as many rows as fit ``batch_tokens`` when padded to its longest; at least one. The
+    longest come first, so that a batch too large for the memory fails at once and not after hours.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    bounds = [0]
+    for at, row in enumerate(order):
+        widest = lengths[order[bounds[-1]]] if at > bounds[-1] else lengths[row]
+        if (at - bounds[-1] + 1) * widest > batch_tokens and at > bounds[-1]:
+            bounds.append(at)
+    return order, [*bounds, len(order)] if order else [0]
+
+
+def capture(
+    model: ChatModel,
+    prompts: Sequence[Prompt],
+    folder: Path,
+    *,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[Position] = ("t_post",),
+    batch_tokens: int | None = None,
+    dtype: str | None = None,
+    share_opening: bool = True,
+    on_batch: Callable[[int], None] | None = None,
+) -> Activations:
+    """Store the residual stream ``h_L`` of prompts at some layers and positions.
+
+    Args:
+        folder: the store; what it already holds of the same capture is kept, so a killed run goes
+            on where it stopped.
+        layers: 0-based blocks; all by default. The pass ends after the largest.
+        positions: ``t_post`` (last token with the generation prompt), ``t_inst`` (last token of the
+            user's text).
+        batch_tokens: padded tokens per forward pass. Halved on its own when memory runs out.
+        dtype: of the stored values; the model's own by default.
+        on_batch: called with the number of prompts after each batch, and once for what was stored
+            already.
+
+    Raises:
+        UserError: for layers that the model lacks.
+        StoreError: if the store is damaged or the disk is full.
+    """
+    wanted = tuple(sorted(set(range(len(model.blocks)) if layers is None else layers)))
+    if not wanted or wanted[0] < 0 or wanted[-1] >= len(model.blocks):
+        raise UserError(
+            f"layers {list(wanted)}: this model has blocks 0 to {len(model.blocks) - 1}"
+        )
+    if bad := [p for p in positions if p not in POSITIONS]:
+        raise UserError(f"position {bad[0]!r} is not one of {POSITIONS}")
+    if not prompts:
+        raise UserError("there are no prompts to capture")
+
+    tokens = model.encode([p.text for p in prompts])
+    order, bounds = plan_batches(tokens.lengths, batch_tokens or default_batch_tokens(model))
+    spec = StoreSpec(
+        model=model.identity,
+        layers=wanted,
+        positions=tuple(positions),
+        dtype=dtype or model.identity.dtype,
+        prompts=tuple((prompts[i].key, prompts[i].text) for i in order),
+        batches=tuple(bounds),
+    )
+    store = ActivationStore.create_or_resume(folder, spec)
+    row_of = {p.key: i for i, p in enumerate(prompts)}
+    todo = [b for b in range(len(store.batches) - 1) if b not in store.done_batches]
+    if on_batch is not None:
+        on_batch(len(prompts) - sum(store.batches[b + 1] - store.batches[b] for b in todo))
+    # The plan that is on disk counts: it may come from a run with another batch size.
+    reader = _Reader(model, tokens, wanted, spec.positions, share_opening and bool(todo))
+    for batch in todo:
+        keys = store.keys[store.batches[batch] : store.batches[batch + 1]]
+        values, excluded = reader.read([row_of[k] for k in keys])
+        store.write_batch(batch, values, {keys[i]: why for i, why in excluded.items()})
+        if on_batch is not None:
+            on_batch(len(keys))
+    if not store.complete:
+        raise StoreError(f"activation store {folder} is incomplete; run the command again")
+    return Activations(store, tuple(p.key for p in prompts))
+
+
+@dataclass
+class _Reader:
+    """Forward passes over batches of encoded prompts."""
+
+    model: ChatModel
+    tokens: Tokens
+    layers: tuple[int, ...]
+    positions: tuple[Position, ...]
+    share: bool
+
+    def __post_init__(self) -> None:
+        self.prefix = shared_prefix(self.model, self.layers[-1]) if self.share else None
+
+    def read(self, rows: list[int]) -> tuple[torch.Tensor, dict[int, str]]:
+        """Return ``[n_layers, n_positions, B, d]`` and reasons for rows that have none."""
+        limit = self.model.context_length
+        reasons = {
+            i: f"{self.tokens.lengths[row]} tokens, longer than the context of {limit}"
+            for i, row in enumerate(rows)
+            if limit is not None and self.tokens.lengths[row] > limit
+        }
+        shape = (len(self.layers), len(self.positions), len(rows), self.model.identity.d_model)
+        values = torch.zeros(shape, dtype=getattr(torch, self.model.identity.dtype))
+        fitting = [i for i in range(len(rows)) if i not in reasons]
+        for group, prefix in self._by_opening(rows, fitting):
+            values[:, :, group] = self._forward([rows[i] for i in group], prefix)
+        finite = values.isfinite().all(dim=-1).all(dim=1).all(dim=0)
+        for i in fitting:
+            if not finite[i]:
+                reasons[i] = "activations are not finite (NaN or infinite)"
+                values[:, :, i] = 0
+        return values, reasons
+
+    def _by_opening(
+        self, rows: list[int], which: list[int]
+    ) -> Iterable[tuple[list[int], SharedPrefix | None]]:
+        """Split a batch into rows that begin with the shared opening and rows that do not."""
+        if self.prefix is None:
+            return [(which, None)] if which else []
+        n, opening = len(self.prefix), self.prefix.ids
+        shared = [
+            i
+            for i in which
+            if self.tokens.ids[rows[i]][:n] == opening
+            and self.tokens.lengths[rows[i]] - n >= self.tokens.inst_offsets[rows[i]]
+        ]
+        rest = [i for i in which if i not in set(shared)]
+        return [(g, p) for g, p in ((shared, self.prefix), (rest, None)) if g]
+
+    def _forward(self, rows: list[int], prefix: SharedPrefix | None) -> torch.Tensor:
+        try:
+            return self._pass(rows, prefix)
+        except (torch.cuda.OutOfMemoryError, MemoryError):
+            if len(rows) == 1:
+                raise
+        # Outside the handler, so that the failed pass's tensors are free before the next try.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        half = len(rows) // 2
+        parts = [self._forward(part, prefix) for part in (rows[:half], rows[half:])]
+        return torch.cat(parts, dim=2)
+
+    @torch.inference_mode()
+    def _pass(self, rows: list[int], prefix: SharedPrefix | None) -> torch.Tensor:
+        skip = 0 if prefix is None else len(prefix)
+        ids, mask = self.tokens.padded(rows, after_prefix=skip)
+        device = self.model.device
+        position_ids = (mask.cumsum(-1) - 1).clamp(min=0) + skip
+        if skip:
+            mask = torch.cat([mask.new_ones(len(rows), skip), mask], dim=1)
+        places = self._places(rows, ids.shape[1], skip)
+        found: dict[int, torch.Tensor] = {}
+
+        def reader(layer: int) -> Callable[[torch.Tensor], None]:
+            def read(hidden: torch.Tensor) -> None:
+                at = places.to(hidden.device)
+                picked = hidden[torch.arange(len(rows), device=hidden.device), at]
+                found[layer] = picked.to("cpu", copy=True)
+
+            return read
+
+        hooks = {layer: reader(layer) for layer in self.layers}
+        with block_hooks(self.model.blocks, hooks, stop_after=self.layers[-1]), until_stopped():
+            self.model.model(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                position_ids=position_ids.to(device),
+                past_key_values=None if prefix is None else prefix.cache(),
+                use_cache=prefix is not None,
+            )
+        return torch.stack([found[layer] for layer in self.layers])
+
+    def _places(self, rows: list[int], width: int, skip: int) -> torch.Tensor:
+        """Return the columns of the wanted positions, ``[n_positions, B]``."""
+        tokens = self.tokens
+        ends = [tokens.lengths[row] - skip if skip else width for row in rows]
+        back = {"t_post": [1] * len(rows), "t_inst": [tokens.inst_offsets[row] for row in rows]}
+        return torch.tensor(
+            [[end - b for end, b in zip(ends, back[position])] for position in self.positions]
+        )

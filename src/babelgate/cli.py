@@ -1,0 +1,318 @@
+"""The command line: flags made from the settings, errors as one sentence, exit codes 0, 1 and 2.
+
+Nothing heavy is imported until a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ._version import __version__
+from .console import note, out
+from .errors import BabelgateError
+
+_PLAIN: dict[Any, Any] = {int: click.INT, float: click.FLOAT, bool: click.BOOL, Path: click.Path()}
+
+
+class _Group(click.Group):
+    """Commands whose expected errors end in one sentence and an exit code."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from .errors import did_you_mean
+
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="babelgate")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def app(context: click.Context, debug: bool) -> None:
+    """Measure, diagnose and repair the refusal gap between languages in chat models."""
+    context.obj = {"debug": debug}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 input that cannot be used, 130 stopped."""
+    arguments = sys.argv[1:] if argv is None else argv
+    # `--debug` is accepted anywhere, since it is added after something went wrong.
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        code = app.main(args=arguments, prog_name="babelgate", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        note("stopped; finished work is kept, run the same command again to continue")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, BabelgateError):
+        note(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        note("error: out of memory; try a smaller `--batch-tokens` or `--rows`")
+        return 1
+    kind = type(error).__name__
+    note(f"error: {kind}: {error}\nThis is a bug in babelgate or a library; `--debug` shows where.")
+    return 1
+
+
+# ---------------------------------------------------------------------------------------------
+# flags from settings
+
+
+def settings_command(name: str, help_: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a command of ``run(settings, json)`` with one flag per field."""
+
+    def decorate(run: Callable[..., None]) -> click.Command:
+        from .config import COMMANDS, build
+
+        kind = COMMANDS[name]
+
+        def callback(config: str | None, json_: bool, **flags: Any) -> None:
+            file = None if config is None else Path(config)
+            settings = build(kind, flags=flags, file=file, section=name)
+            run(settings, json_)
+
+        parameters: list[click.Parameter] = [
+            _option(field, info.annotation, info.description or "", info.default)
+            for field, info in kind.model_fields.items()
+        ]
+        parameters.append(
+            click.Option(["--config"], metavar="FILE", help="TOML file with settings; flags win.")
+        )
+        parameters.append(_json_option())
+        command = click.Command(name, params=parameters, callback=callback, help=help_)
+        app.add_command(command)
+        return command
+
+    return decorate
+
+
+def _option(field: str, annotation: Any, description: str, default: Any) -> click.Option:
+    flag = f"--{field.replace('_', '-')}"
+    kind = _core_type(annotation)
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    text = description[:1].upper() + description[1:] + "."
+    if default is not None:
+        text += f" [default: {str(shown).lower() if kind is bool else shown}]"
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", field], default=None, help=text)
+    if typing.get_origin(kind) is typing.Literal:
+        return click.Option([flag], type=click.Choice(typing.get_args(kind)), help=text)
+    # Numbers and lists stay text here: the settings check them, all at once.
+    metavar = {int: "N", float: "X", Path: "PATH"}.get(
+        kind, "A,B,…" if "tuple" in str(kind) else "TEXT"
+    )
+    return click.Option([flag], metavar=metavar, help=text)
+
+
+def _core_type(annotation: Any) -> Any:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(a for a in typing.get_args(annotation) if a is not type(None))
+    return annotation
+
+
+def _json_option() -> click.Option:
+    return click.Option(
+        ["--json", "json_"], is_flag=True, help="Print results as JSON for programs."
+    )
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _load(settings: Any) -> tuple[Any, Any]:
+    """Load the prompts first: they fail sooner than a model."""
+    from .models import load_model
+    from .prompts import load_prompts
+
+    spec = settings.prompts
+    if contrast := getattr(settings, "contrast", None):
+        spec = f"{spec}+{contrast}"
+    prompts = load_prompts(spec)
+    note(f"Loading {settings.model}")
+    model = load_model(
+        settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        blocks=settings.blocks,
+        chat_template=settings.chat_template,
+    )
+    return model, prompts
+
+
+def _finish(run: Path, json_: bool) -> None:
+    """Write the report of a run with results, print its tables, and name the file."""
+    from .report import print_results, write_report
+    from .results import load_diagnosis, load_results
+
+    path = write_report(run)
+    results = load_results(run)
+    if json_:
+        _print_json(results.to_json())
+    else:
+        print_results(results, load_diagnosis(run))
+    note(f"Report: {path}")
+
+
+# ---------------------------------------------------------------------------------------------
+# commands
+
+
+@settings_command("measure", "Measure who is refused, by language: generate, judge, report.")
+def measure(settings: Any, json_: bool) -> None:
+    """Run `measure`."""
+    from . import recipes
+
+    model, prompts = _load(settings)
+    recipes.measure(model, prompts, settings)
+    _finish(settings.out, json_)
+
+
+@settings_command("calibrate", "Fit a gate: capture activations, choose layers, set thresholds.")
+def calibrate(settings: Any, json_: bool) -> None:
+    """Run `calibrate`."""
+    from . import recipes
+    from .report.terminal import print_diagnosis
+
+    model, prompts = _load(settings)
+    found = recipes.calibrate(model, prompts, settings)
+    if json_:
+        _print_json(found.diagnosis.to_json())
+    else:
+        print_diagnosis(found.diagnosis)
+    note(
+        f"Gate: {settings.out / 'gate'} (read gate.json); next: babelgate evaluate --out {settings.out}"
+    )
+
+
+@settings_command("evaluate", "Generate with and without the gate on the same prompts, and report.")
+def evaluate(settings: Any, json_: bool) -> None:
+    """Run `evaluate`."""
+    from . import recipes
+    from .gate_file import load_gate
+
+    gate = load_gate(settings.gate or settings.out / "gate")
+    model, prompts = _load(settings)
+    recipes.evaluate(model, prompts, settings, gate)
+    _finish(settings.out, json_)
+
+
+@app.command(help="Run the whole job on the demo model and the starter set, and report.")
+@click.option("--out", type=click.Path(), default="demo-run", help="Run folder.", show_default=True)
+@click.option("--seed", type=click.INT, default=0, help="Seed of every random choice.")
+@click.option("--json", "json_", is_flag=True, help="Print results as JSON for programs.")
+def demo(out: str, seed: int, json_: bool) -> None:
+    """Run `demo`."""
+    from . import recipes
+    from .models import load_model
+
+    note("Loading the demo model")
+    recipes.demo(load_model("demo"), Path(out), seed=seed)
+    _finish(Path(out), json_)
+
+
+@app.command(help="Write report.html from a run folder (no model needed).")
+@click.argument("run", type=click.Path())
+@click.option("--to", type=click.Path(), help="File to write. [default: RUN/report.html]")
+@click.option("--figures", type=click.Path(), help="Folder for every figure as SVG.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown instead.")
+@click.option(
+    "--show-replies",
+    is_flag=True,
+    help="Include the replies, which may be harmful, behind a click each.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print results as JSON for programs.")
+def report(
+    run: str, to: str | None, figures: str | None, markdown: bool, show_replies: bool, json_: bool
+) -> None:
+    """Run `report`."""
+    from .report import print_results, to_markdown, write_report
+    from .results import load_diagnosis, load_results
+
+    folder = Path(run)
+    results, diagnosis = load_results(folder), load_diagnosis(folder)
+    if markdown:
+        click.echo(to_markdown(results, diagnosis))
+        return
+    path = write_report(
+        folder,
+        None if to is None else Path(to),
+        figures=None if figures is None else Path(figures),
+        show_replies=show_replies,
+    )
+    if json_:
+        _print_json(results.to_json())
+    else:
+        print_results(results, diagnosis)
+    note(f"Report: {path}")
+
+
+@app.command(help="List and audit a prompt set: counts, duplicates, leaks, tokens per language.")
+@click.argument("source", default="starter")
+@click.option("--languages", metavar="A,B,…", help="Only these languages.")
+@click.option("--model", help="Count tokens with this model's tokenizer.")
+@click.option("--json", "json_", is_flag=True, help="Print the audit as JSON for programs.")
+def prompts(source: str, languages: str | None, model: str | None, json_: bool) -> None:
+    """Run `prompts`."""
+    from .prompts import audit, load_prompts, print_audit
+
+    loaded = load_prompts(source, languages=languages)
+    count = None
+    if model is not None:
+        from .models.loading import load_template
+
+        count = load_template(model).count_tokens
+    result = audit(loaded, count_tokens=count)
+    if json_:
+        _print_json(result.to_json())
+    else:
+        print_audit(result)
+
+
+@app.command(help="Show what babelgate knows of a model: blocks, template, identity.")
+@click.argument("model", default="demo")
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, mps.")
+@click.option("--dtype", default="auto", help="auto, bfloat16, float16, float32.")
+@click.option("--blocks", help="Dotted name of the decoder blocks.")
+@click.option("--chat-template", help="Jinja file or source, or plain.")
+@click.option("--json", "json_", is_flag=True, help="Print the facts as JSON for programs.")
+def models(model: str, json_: bool, **options: Any) -> None:
+    """Run `models`."""
+    from .console import table
+    from .models.loading import load_model, model_facts
+
+    facts = model_facts(load_model(model, **options))
+    if json_:
+        _print_json(facts)
+    else:
+        table(str(facts["name"]), ["property", "value"], [[k, v] for k, v in facts.items()])
+
+
+if __name__ == "__main__":
+    main()

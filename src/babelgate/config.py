@@ -1,0 +1,196 @@
+"""Settings: one typed model per command, filled from flags, environment and a TOML file.
+
+Each field's description is its help text on the command line. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigError, did_you_mean
+
+_ENVIRONMENT = "BABELGATE_"
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(Settings):
+    """Which model, where and how."""
+
+    model: str = Field("demo", description="hub id, folder, .gguf file, demo or smollm2")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="number type of the weights; auto suits the device"
+    )
+    blocks: str | None = Field(None, description="dotted name of the decoder blocks")
+    chat_template: str | None = Field(None, description="Jinja file or source, or plain")
+
+
+class PromptSettings(Settings):
+    """Which prompts."""
+
+    prompts: str = Field(
+        "starter",
+        description="starter, a file or folder, polyrefuse:PATH, multijail:PATH, hf:ID@COMMIT",
+    )
+    languages: tuple[str, ...] | None = Field(
+        None, description="codes, comma-separated; all by default"
+    )
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+
+
+class RunSettings(ModelSettings, PromptSettings):
+    """What every command that computes shares."""
+
+    out: Path = Field(Path("runs/latest"), description="run folder; finished work in it is reused")
+    batch_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="tokens per forward pass when capturing; suits the device by default",
+    )
+
+
+class MeasureSettings(RunSettings):
+    """Generate and judge, without a gate."""
+
+    split: Literal["train", "val", "test"] = Field("test", description="which split to measure on")
+    per_cell: int | None = Field(
+        None, ge=1, description="prompts per language and label; all by default"
+    )
+    max_new_tokens: int = Field(
+        48,
+        ge=1,
+        description="reply length in English; other languages get it times their fertility",
+    )
+    rows: int | None = Field(None, ge=1, description="replies generated together")
+    judge: str = Field("lexicon", description="who decides what refuses")
+
+
+class CalibrateSettings(RunSettings):
+    """Fit a gate."""
+
+    sources: tuple[str, ...] | None = Field(
+        None, description="languages the gate is fitted on; by default the high-tier ones there are"
+    )
+    targets: tuple[str, ...] | None = Field(
+        None, description="languages with thresholds of their own; by default all others"
+    )
+    contrast: str | None = Field(
+        None, description="prompt set with harmless twins to train with as well, such as starter"
+    )
+    train_per_cell: int | None = Field(
+        None, ge=2, description="train prompts per source language and label; all by default"
+    )
+    val_per_cell: int | None = Field(
+        None, ge=2, description="val prompts per language and label; all by default"
+    )
+    layers: tuple[int, ...] | None = Field(
+        None, description="blocks to read; by default chosen on source languages left out in turn"
+    )
+    readout_layers: int = Field(3, ge=1, le=8, description="read at most this many blocks")
+    rank: int = Field(10, ge=1, description="dimensions of each block's subspace")
+    shots: int = Field(4, ge=0, description="labelled target examples per class for the threshold")
+    rule: Literal["source", "paper", "shrunken"] = Field(
+        "shrunken", description="how shots set a threshold"
+    )
+    curve: tuple[int, ...] = Field((0, 1, 2, 4, 8), description="shots to draw the curve for")
+    draws: int = Field(50, ge=1, description="random draws of the shots per point of the curve")
+    strength: float = Field(1.0, ge=0, description="factor on the paper's steering strength")
+
+    @field_validator("curve")
+    @classmethod
+    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(k < 0 for k in value):
+            raise ValueError("shots cannot be negative")
+        return tuple(sorted(set(value)))
+
+
+class EvaluateSettings(MeasureSettings):
+    """Generate with and without a gate, and judge."""
+
+    gate: Path | None = Field(None, description="gate folder; by default the one in the run folder")
+    language_known: bool = Field(
+        True, description="use the prompt's stated language; otherwise it is identified"
+    )
+
+
+def build(
+    kind: type[AnySettings],
+    *,
+    flags: Mapping[str, Any],
+    file: Path | None = None,
+    section: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> AnySettings:
+    """Return settings from flags, then environment, then file, then defaults.
+
+    The file is TOML; keys at its top hold for every command that knows them, those in a table named
+    after the command only for it. ``BABELGATE_MODEL`` and so on are read from the environment.
+
+    Raises:
+        ConfigError: listing every field that is wrong at once.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= _from_file(file, kind, section)
+    for name in kind.model_fields:
+        if (given := environment.get(_ENVIRONMENT + name.upper())) is not None:
+            values[name] = given
+    values |= {k: v for k, v in flags.items() if v is not None}
+    for name, value in values.items():
+        field = kind.model_fields.get(name)
+        if isinstance(value, str) and field is not None and "tuple" in str(field.annotation):
+            values[name] = tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (given {e['input']!r})"
+            for e in error.errors()
+        ]
+        raise ConfigError("settings do not fit:\n  " + "\n  ".join(lines)) from None
+
+
+def _from_file(file: Path, kind: type[Settings], section: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config file {file}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {file} is not valid TOML: {error}") from error
+    known_anywhere = {n for k in COMMANDS.values() for n in k.model_fields}
+    top = {k: v for k, v in document.items() if not isinstance(v, dict)}
+    own = document.get(section, {})
+    own = own if isinstance(own, dict) else {}
+    problems = [
+        f"{name}: no such setting.{did_you_mean(name, sorted(known_anywhere))}"
+        for name in [*(set(top) - known_anywhere), *(set(own) - set(kind.model_fields))]
+    ]
+    problems += [
+        f"[{name}]: no such command.{did_you_mean(name, list(COMMANDS))}"
+        for name, value in document.items()
+        if isinstance(value, dict) and name not in COMMANDS
+    ]
+    if problems:
+        raise ConfigError(f"config file {file} does not fit:\n  " + "\n  ".join(sorted(problems)))
+    return {k: v for k, v in top.items() if k in kind.model_fields} | own
+
+
+#: The settings model of each command.
+COMMANDS: dict[str, type[Settings]] = {
+    "measure": MeasureSettings,
+    "calibrate": CalibrateSettings,
+    "evaluate": EvaluateSettings,
+}

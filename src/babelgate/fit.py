@@ -1,0 +1,302 @@
+"""From activations to a gate: subspace, probe, layers chosen on languages left out, strength.
+
+Everything is fitted on the source languages' train prompts. A number about a source language comes
+from a probe that has not seen that language; a number about a target from one fitted on all
+sources. Each layer's activations are read once and reduced to coordinates in each fold's subspace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from .directions import mean_difference, source_subspace, steering_strength
+from .errors import UserError
+from .gate import Gate
+from .metrics import auroc, balanced_accuracy
+from .probe import Probe, balanced_weights, fit_probe
+from .thresholds import SourceStatistics, source_rule
+from .types import CONTRASTS, Contrast, ModelIdentity, Position, Prompt, contrast_members
+
+#: Regularisation strengths that are tried; chosen with the layers.
+L2_GRID = (1e-3, 1e-2, 1e-1)
+
+#: Row indices of harmful and of harmless prompts.
+Sides = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Prompts and their states: ``states(layer)`` is ``[N, d]`` float32 in the prompts' order."""
+
+    prompts: tuple[Prompt, ...]
+    states: Callable[[int], torch.Tensor]
+    sources: tuple[str, ...]
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row of each prompt key."""
+        return {p.key: i for i, p in enumerate(self.prompts)}
+
+    @cached_property
+    def harmful(self) -> np.ndarray:
+        """``[N]`` bool."""
+        return np.array([p.harmful for p in self.prompts], dtype=bool)
+
+    def sides(self, members: Iterable[Prompt]) -> Sides:
+        """Return the (harmful, harmless) rows of some prompts."""
+        rows = np.array([self.row[p.key] for p in members], dtype=int)
+        return rows[self.harmful[rows]], rows[~self.harmful[rows]]
+
+    def pool(self, language: str, split: str) -> list[Prompt]:
+        """Return the prompts of one language and split."""
+        return [p for p in self.prompts if p.language == language and p.split == split]
+
+    def held_out(self, language: str, contrast: Contrast) -> Sides:
+        """Return the rows of one language's val prompts that a contrast compares."""
+        return self._held_out[language, contrast]
+
+    @cached_property
+    def _held_out(self) -> dict[tuple[str, Contrast], Sides]:
+        return {
+            (language, contrast): self.sides(contrast_members(self.pool(language, "val"), contrast))
+            for language in dict.fromkeys(p.language for p in self.prompts)
+            for contrast in CONTRASTS
+        }
+
+    @cached_property
+    def train_groups(self) -> dict[tuple[str, Contrast], Sides]:
+        """Rows of the sources' train prompts per language and contrast, where both sides exist."""
+        found = {
+            (source, contrast): self.sides(contrast_members(self.pool(source, "train"), contrast))
+            for source in self.sources
+            for contrast in CONTRASTS
+        }
+        return {key: sides for key, sides in found.items() if all(len(side) for side in sides)}
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fit of the probe: the sources it trains on, their train rows and their weights."""
+
+    languages: frozenset[str]
+    rows: np.ndarray
+    weights: np.ndarray
+
+    @staticmethod
+    def of(data: Data, languages: Sequence[str]) -> _Fold:
+        chosen = frozenset(languages)
+        if not any(language in chosen for language, _ in data.train_groups):
+            raise UserError(
+                f"the source languages {', '.join(languages)} have no train prompts of both classes"
+            )
+        train = [p for p in data.prompts if p.split == "train" and p.language in chosen]
+        rows = np.array([data.row[p.key] for p in train], dtype=int)
+        cells = [(p.language, "plain" if p.pair_id is None else "twin") for p in train]
+        return _Fold(chosen, rows, balanced_weights(cells, data.harmful[rows]))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate set of layers with the regularisation that suits it best, and its scores.
+
+    ``by_contrast`` are means over left-out source languages of the AUROC on their val prompts.
+    """
+
+    layers: tuple[int, ...]
+    l2: float
+    by_contrast: Mapping[Contrast, float]
+    balanced_accuracy: float
+
+    @property
+    def merit(self) -> float:
+        """Mean AUROC over contrasts: what layers are chosen by."""
+        return _mean(self.by_contrast.values())
+
+
+@dataclass
+class Fitter:
+    """All fits on one data set. Coordinates are kept per layer and fold, activations are not.
+
+    ``rank`` is the largest rank per layer (a layer's subspace cannot exceed the number of source
+    languages times contrasts). The fold ``None`` trains on all sources; the fold named after a
+    source leaves it out.
+    """
+
+    data: Data
+    rank: int
+    _folds: dict[str | None, _Fold] = field(init=False, default_factory=dict)
+    _features: dict[tuple[int, str | None], np.ndarray] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sources = self.data.sources
+        self._folds[None] = _Fold.of(self.data, sources)
+        if len(sources) > 1:
+            for left_out in sources:
+                self._folds[left_out] = _Fold.of(self.data, [s for s in sources if s != left_out])
+
+    def read_layer(self, layer: int) -> None:
+        """Read a layer's activations and keep every fold's coordinates of every prompt."""
+        if (layer, None) in self._features:
+            return
+        states = self.data.states(layer)
+        directions = self._directions(states)
+        for name, fold in self._folds.items():
+            basis = self._basis(directions, fold)
+            self._features[layer, name] = (states @ basis).double().numpy()
+
+    def _directions(self, states: torch.Tensor) -> dict[tuple[str, Contrast], torch.Tensor]:
+        groups = self.data.train_groups.items()
+        return {key: mean_difference(states[a], states[b]) for key, (a, b) in groups}
+
+    def _basis(
+        self, directions: Mapping[tuple[str, Contrast], torch.Tensor], fold: _Fold
+    ) -> torch.Tensor:
+        """Return the subspace ``[d, r]`` of a fold's languages and contrasts."""
+        own = [v for (language, _), v in directions.items() if language in fold.languages]
+        return source_subspace(torch.stack(own), self.rank)
+
+    def probe(self, layers: Sequence[int], fold: str | None, l2: float) -> Probe:
+        """Return the probe of one fold."""
+        part = self._folds[fold]
+        features = self._coordinates(layers, fold)[part.rows]
+        return fit_probe(features, self.data.harmful[part.rows], part.weights, l2)
+
+    def scores(
+        self, layers: Sequence[int], l2: float, languages: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Return scores of all prompts ``[N]`` per language, by the fold that has not seen it."""
+        by_fold: dict[str | None, np.ndarray] = {}
+        folds = {language: language if language in self._folds else None for language in languages}
+        for fold in dict.fromkeys(folds.values()):
+            probe = self.probe(layers, fold, l2)
+            by_fold[fold] = probe.score(self._coordinates(layers, fold))
+        return {language: by_fold[fold] for language, fold in folds.items()}
+
+    def statistics(self, layers: Sequence[int], l2: float) -> SourceStatistics:
+        """Return threshold statistics from left-out scores on the sources' val prompts."""
+        scores = self.scores(layers, l2, self.data.sources)
+        fold = self._folds[None]
+        in_sample = self.probe(layers, None, l2).score(self._coordinates(layers, None))[fold.rows]
+        harmful = self.data.harmful[fold.rows]
+        return SourceStatistics.from_scores(
+            self._validation(scores), train=(in_sample[harmful], in_sample[~harmful])
+        )
+
+    def _validation(
+        self, scores: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return each source's left-out scores on its val prompts as (harmful, harmless)."""
+        rows = {s: self.data.sides(self.data.pool(s, "val")) for s in self.data.sources}
+        return {s: (scores[s][a], scores[s][b]) for s, (a, b) in rows.items()}
+
+    def judge(self, layers: Sequence[int], l2: float) -> Choice:
+        """Return what a set of layers achieves on source languages left out one at a time."""
+        sources = self.data.sources
+        scores = self.scores(layers, l2, sources)
+        values = {
+            contrast: [_pick(scores[s], self.data.held_out(s, contrast)) for s in sources]
+            for contrast in CONTRASTS
+        }
+        pooled = [np.concatenate(side) for side in zip(*values["topic"])]
+        threshold = source_rule(*pooled) if all(len(side) for side in pooled) else math.nan
+        return Choice(
+            layers=tuple(sorted(layers)),
+            l2=l2,
+            by_contrast={c: _mean(auroc(*pair) for pair in pairs) for c, pairs in values.items()},
+            balanced_accuracy=_mean(
+                balanced_accuracy(*pair, threshold) for pair in values["topic"]
+            ),
+        )
+
+    def best_l2(self, layers: Sequence[int]) -> Choice:
+        """Return the choice with the regularisation of highest merit; the strongest on ties."""
+        tried = [self.judge(layers, l2) for l2 in sorted(L2_GRID, reverse=True)]
+        return max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else round(c.merit, 6))
+
+    def choose_layers(self, allowed: Sequence[int], most: int) -> list[Choice]:
+        """Return every choice tried, the best one first: forward selection of up to ``most`` layers.
+
+        A further layer is taken only where it raises the merit. Uses source languages alone.
+
+        Raises:
+            UserError: if the sources' val prompts do not hold both classes.
+        """
+        for layer in allowed:
+            self.read_layer(layer)
+        tried = [self.best_l2([layer]) for layer in allowed]
+        best = max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else c.merit)
+        if math.isnan(best.merit):
+            raise UserError(
+                "layers cannot be chosen: the source languages have no val prompts of both classes. "
+                "Add a val split, or name the layers with `--layers`"
+            )
+        while len(best.layers) < most:
+            more = [self.best_l2([*best.layers, x]) for x in allowed if x not in best.layers]
+            tried += more
+            if not more or (step := max(more, key=lambda c: c.merit)).merit <= best.merit:
+                break
+            best = step
+        return [best, *(c for c in tried if c is not best)]
+
+    def gate(
+        self,
+        choice: Choice,
+        *,
+        position: Position,
+        model: ModelIdentity,
+        strength: float,
+        thresholds: Mapping[str, float],
+        default_threshold: float,
+        provenance: Mapping[str, object],
+    ) -> Gate:
+        """Return the gate fitted on all sources, with its steering direction and strength.
+
+        Direction and strength come from all sources' train prompts after the last layer read.
+        """
+        fold = self._folds[None]
+        probe = self.probe(choice.layers, None, choice.l2)
+        bases: dict[int, torch.Tensor] = {}
+        states = torch.zeros(0)
+        for layer in choice.layers:
+            states = self.data.states(layer)
+            bases[layer] = self._basis(self._directions(states), fold)
+        harmful = self.data.harmful[fold.rows]
+        pools = states[fold.rows[harmful]], states[fold.rows[~harmful]]
+        direction = mean_difference(*pools)
+        alpha = steering_strength(*pools, direction, strength)
+        return Gate(
+            layers=choice.layers,
+            position=position,
+            bases=bases,
+            mean=torch.from_numpy(probe.mean).float(),
+            scale=torch.from_numpy(probe.scale).float(),
+            weight=torch.from_numpy(probe.weight).float(),
+            bias=probe.bias,
+            thresholds=dict(thresholds),
+            default_threshold=default_threshold,
+            direction=direction,
+            alpha=alpha,
+            model=model,
+            provenance=dict(provenance),
+        )
+
+    def _coordinates(self, layers: Sequence[int], fold: str | None) -> np.ndarray:
+        for layer in layers:
+            self.read_layer(layer)
+        return np.concatenate([self._features[layer, fold] for layer in sorted(layers)], axis=1)
+
+
+def _pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    return scores[sides[0]], scores[sides[1]]
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there is none."""
+    finite = [v for v in values if not math.isnan(v)]
+    return float(np.mean(finite)) if finite else math.nan

@@ -1,0 +1,115 @@
+"""One form for text that is compared: models write the same refusal in many typographies."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+# Marks that people and models write or leave out at will: Latin, Greek and Cyrillic accents
+# (so Yoruba tones), Hebrew points, Arabic vowel signs, hamza above and below, and tatweel.
+# Not the vowel signs of Thai, Khmer, Burmese, Bengali or Sinhala: those are letters.
+_OPTIONAL_MARKS = "".join(
+    chr(code)
+    for low, high in (
+        (0x0300, 0x036F),
+        (0x0591, 0x05C7),
+        (0x0610, 0x061A),
+        (0x0640, 0x0640),
+        (0x064B, 0x065F),
+        (0x0670, 0x0670),
+        (0x06D6, 0x06ED),
+    )
+    for code in range(low, high + 1)
+)
+_INVISIBLE = (
+    "\u00ad\u034f\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    "\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+_SAME = {
+    **dict.fromkeys("‘’‚‛ʼʻ´＇′׳ʹ", "'"),
+    **dict.fromkeys("“”„‟«»＂″״「」『』《》〈〉", '"'),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **{"ی": "ي", "ى": "ي", "ک": "ك", "ۀ": "ه", "ة": "ه", "ھ": "ه", "ہ": "ه"},
+}
+_FOLD = str.maketrans({**_SAME, **dict.fromkeys(_OPTIONAL_MARKS + _INVISIBLE)})
+_MARKDOWN = re.compile(r"[*_~#|>\\`]")
+_LIST_NUMBER = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-•·])[ \t]+")
+_SPACES = re.compile(r"[^\S\n]+")
+_BREAKS = re.compile(r" ?\n[\n ]*")
+
+
+def fold(text: str) -> str:
+    """Return ``text`` without what does not tell words apart: case, accents, quote shapes.
+
+    NFKC, case folding, one shape per quote and dash, no zero-width characters, no Arabic vowel
+    signs and no combining marks on Latin, Greek and Cyrillic letters. ``fold`` is applied to
+    lexicon phrases and to replies alike, so both sides lose the same distinctions.
+    """
+    if text.isascii():
+        return text.lower()
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(_FOLD)
+    return unicodedata.normalize("NFC", plain)
+
+
+def clean(text: str) -> str:
+    """Return ``text`` folded, without Markdown marks, with single spaces; line breaks are kept."""
+    text = _MARKDOWN.sub(" ", fold(text))
+    return _BREAKS.sub("\n", _SPACES.sub(" ", text)).strip()
+
+
+def without_numbering(text: str) -> str:
+    """Return ``text`` without list numbers and bullets, so that a numbered loop is a loop."""
+    return _LIST_NUMBER.sub("", text)
+
+
+# Ranges of the scripts that lexicons are written in.
+_SCRIPTS = {
+    "latin": "a-zɐ-ʯßøæœđłŋɓɗƙıəẖ",
+    "greek": "α-ω",
+    "cyrillic": "а-яѐ-ԯ",
+    "hebrew": "א-ת",
+    "arabic": "ء-يٱ-ۓ",
+    "ethiopic": "\u1200-\u137f",
+    "devanagari": "\u0900-\u097f",
+    "bengali": "\u0980-\u09ff",
+    "sinhala": "\u0d80-\u0dff",
+    "thai": "\u0e00-\u0e7f",
+    "myanmar": "\u1000-\u109f",
+    "khmer": "\u1780-\u17ff",
+    "hangul": "가-힣",
+    "kana": "ぁ-ヿ",
+    "han": "\u4e00-\u9fff\u3400-\u4dbf",
+}
+SCRIPTS: tuple[str, ...] = tuple(_SCRIPTS)
+# Several times as much is said per character as in an alphabet.
+DENSE_SCRIPTS = frozenset({"han", "kana", "hangul"})
+
+
+_SCRIPT_PATTERNS = {script: re.compile(f"[{chars}]") for script, chars in _SCRIPTS.items()}
+
+
+@lru_cache(maxsize=8192)
+def _script(character: str) -> str:
+    """Return the script of a folded character, or the empty string."""
+    for script, pattern in _SCRIPT_PATTERNS.items():
+        if pattern.match(character):
+            return script
+    return ""
+
+
+def script_counts(folded: str) -> dict[str, int]:
+    """Return how many letters of each known script a folded text has; absent ones are left out."""
+    counts: dict[str, int] = {}
+    for character, n in Counter(folded).items():
+        if script := _script(character):
+            counts[script] = counts.get(script, 0) + n
+    return counts
+
+
+def is_dense(folded: str) -> bool:
+    """Return whether a folded text is mostly in a script that says more per character."""
+    counts = script_counts(folded[:2000])
+    dense = sum(n for script, n in counts.items() if script in DENSE_SCRIPTS)
+    return 2 * dense > sum(counts.values())

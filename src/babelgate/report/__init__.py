@@ -1,0 +1,55 @@
+"""The report of a run: one HTML file that opens offline, and the same numbers as plain tables.
+
+Reads artifacts only (``results.json``, ``diagnosis.json``, ``run.json``, ``completions.jsonl``,
+``verdicts.jsonl``), so a run can be reported on a machine without the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .load import load_run
+from .markdown import to_markdown
+from .page import page
+from .sections import sections
+from .terminal import print_results
+from .write import write_text
+
+__all__ = ["print_results", "render_report", "to_markdown", "write_report"]
+
+
+def render_report(run: Path, *, show_replies: bool = False) -> str:
+    """Return the report of a run folder as one self-contained HTML document.
+
+    Replies are left out unless ``show_replies``; then each one lies behind a click.
+
+    Raises:
+        StoreError: if ``results.json`` is missing, or a file that exists is damaged.
+    """
+    return page(load_run(Path(run), replies=show_replies), show_replies=show_replies)
+
+
+def write_report(
+    run: Path,
+    out: Path | None = None,
+    *,
+    figures: Path | None = None,
+    show_replies: bool = False,
+) -> Path:
+    """Write the report of a run folder and return its path (default ``run/report.html``).
+
+    ``figures`` is a folder that receives every figure as an SVG file of its own. Files are
+    replaced whole: a failure leaves the old report as it was.
+
+    Raises:
+        StoreError: if an artifact is missing or damaged, or a file cannot be written.
+    """
+    run = Path(run)
+    loaded = load_run(run, replies=show_replies)
+    path = run / "report.html" if out is None else Path(out)
+    write_text(path, page(loaded, show_replies=show_replies))
+    if figures is not None:
+        for section in sections(loaded.results, loaded.diagnosis):
+            for figure in section.all_figures:
+                write_text(Path(figures) / f"{figure.name}.svg", figure.standalone())
+    return path

@@ -1,0 +1,145 @@
+"""The page: sections, what was run, and (only when asked for) the replies, as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from .._version import __version__
+from ..types import Completion, Verdict
+from . import palette
+from .assets import asset
+from .definitions import Definition, definitions
+from .figure import LAYOUTS, Figure, standalone_css
+from .load import RunFolder
+from .names import language_label, methods
+from .numbers import plural
+from .sections import sections
+from .summary import summarise
+
+_NOTES = ("note", "notes", "limits", "limitations", "caveat", "warning")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion with the verdicts on it, ready for the page."""
+
+    completion: Completion
+    outcomes: tuple[str, ...]
+
+
+def page(run: RunFolder, *, show_replies: bool = False) -> str:
+    """Return the report as one self-contained HTML document."""
+    results = run.results
+    script = asset("page.js")
+    context: dict[str, Any] = {
+        "model": _name(results.model),
+        "facts": _facts(run),
+        "summary": summarise(results, run.diagnosis),
+        "sections": sections(results, run.diagnosis),
+        "layouts": LAYOUTS,
+        "drawing": _drawing,
+        "judge_notes": [str(results.judge[k]) for k in _NOTES if results.judge.get(k)],
+        "about": _about(run),
+        "unparsed": _unparsed(run.verdicts),
+        "replies": _replies(run) if show_replies else {},
+        "css": Markup(_css()),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "figure_css": standalone_css(),
+        "version": __version__,
+    }
+    return _environment().get_template("page.html").render(context)
+
+
+@functools.cache
+def _environment() -> Environment:
+    # Names and texts come from models and files: everything is escaped unless we built it.
+    return Environment(
+        loader=PackageLoader("babelgate.report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _drawing(figure: Figure) -> list[tuple[str, Markup]]:
+    return [(layout.name, Markup(figure.svg(layout))) for layout in LAYOUTS]
+
+
+def _css() -> str:
+    light, dark = palette.variables(palette.LIGHT), palette.variables(palette.DARK)
+    return (
+        f":root{{color-scheme:light;{light}}}"
+        f"@media screen and (prefers-color-scheme:dark)"
+        f"{{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
+        f"@media screen{{:root[data-theme=dark]{{color-scheme:dark;{dark}}}}}"
+        f"{asset('page.css')}{asset('figure.css')}"
+    )
+
+
+def _name(model: Mapping[str, Any]) -> str:
+    return str(model.get("name") or "unnamed model")
+
+
+def _facts(run: RunFolder) -> list[str]:
+    results = run.results
+    languages = {r.language for r in results.rows}
+    facts = [
+        plural(len(languages), "language"),
+        plural(len(methods(results)), "method") + f" ({', '.join(methods(results))})",
+    ]
+    if results.prompts.get("name"):
+        facts.append(f"prompts: {results.prompts['name']}")
+    if results.judge.get("name"):
+        facts.append(f"judge: {results.judge['name']}")
+    return facts
+
+
+def _about(run: RunFolder) -> list[tuple[str, tuple[Definition, ...]]]:
+    """Return what was run and how, as titled definition lists."""
+    results = run.results
+    info = run.run or {}
+    loose = {k: v for k, v in info.items() if not isinstance(v, Mapping)}
+    parts: list[tuple[str, Mapping[str, Any]]] = [
+        ("Run", loose),
+        ("Model", results.model),
+        ("Prompts", results.prompts),
+        ("Judge", {k: v for k, v in results.judge.items() if k not in _NOTES}),
+    ]
+    if run.diagnosis is not None:
+        parts.append(("Gate", run.diagnosis.gate))
+    parts += [
+        (str(key).replace("_", " ").capitalize(), value)
+        for key, value in info.items()
+        if isinstance(value, Mapping)
+    ]
+    return [(title, definitions(value)) for title, value in parts if value]
+
+
+def _unparsed(verdicts: tuple[Verdict, ...]) -> list[tuple[str, list[str]]]:
+    """Return the prompts with an unparsed verdict by method; never their texts."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.outcome == "unparsed":
+            found.setdefault(f"{verdict.method}, {verdict.judge}", []).append(verdict.key)
+    return list(found.items())
+
+
+def _replies(run: RunFolder) -> dict[str, list[Reply]]:
+    outcomes: dict[tuple[str, str], list[str]] = {}
+    for v in run.verdicts:
+        outcomes.setdefault((v.method, v.key), []).append(f"{v.outcome} ({v.judge})")
+    found: dict[str, list[Reply]] = {}
+    for c in run.completions:
+        reply = Reply(c, tuple(outcomes.get((c.method, c.key), ())))
+        found.setdefault(language_label(c.language), []).append(reply)
+    return found

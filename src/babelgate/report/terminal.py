@@ -1,0 +1,159 @@
+"""The results in the terminal: tables narrow enough for 80 columns, whole per cent, plain text."""
+
+from __future__ import annotations
+
+from .. import console
+from ..results import Diagnosis, Results
+from ..types import Estimate
+from .figures_ceiling import converted
+from .harm_or_form import readings
+from .names import group_label, language_label, methods, order, rows_by_key
+from .numbers import MISSING, decimal, p_value, percent, points
+from .result_tables import NOISE, layer_table, metric_label, reading_of
+from .tables import Table, make
+
+
+def print_results(results: Results, diagnosis: Diagnosis | None = None) -> None:
+    """Print rates, means, comparisons and what the gate did to standard output.
+
+    Cells read ``84 (76..90)``: a rate in per cent, or a difference in points, with its 95 %
+    interval.
+    """
+    tables = [_rates(results), _means(results), _comparisons(results), _gate(results)]
+    if diagnosis is not None:
+        tables += [_verdicts(diagnosis), layer_table(diagnosis.layer_choice)]
+    for table in tables:
+        if table.rows:
+            console.table(table.title, table.columns, table.rows)
+            if table.note:
+                console.out.print(table.note, markup=False)
+            console.out.print()
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print what a calibration found: harm or form, layers, thresholds and their accuracy."""
+    for table in (
+        _verdicts(diagnosis),
+        layer_table(diagnosis.layer_choice),
+        _thresholds(diagnosis),
+    ):
+        if table.rows:
+            console.table(table.title, table.columns, table.rows)
+            if table.note:
+                console.out.print(table.note, markup=False)
+            console.out.print()
+
+
+def _thresholds(diagnosis: Diagnosis) -> Table:
+    rows = [
+        (
+            language_label(row.language),
+            row.rule,
+            str(row.k),
+            decimal(row.threshold),
+            decimal(row.balanced_accuracy),
+            str(row.n),
+            "in use" if row.used else f"mean of {row.n_draws}",
+        )
+        for row in diagnosis.thresholds
+    ]
+    columns = ("Language", "Rule", "Shots", "Threshold", "Balanced accuracy", "n", "")
+    return make("Thresholds of the target languages, on val prompts", columns, "llrrrrl", rows)
+
+
+def _cell(estimate: Estimate, *, signed: bool = False) -> str:
+    if estimate.missing:
+        return MISSING
+    value = (points if signed else percent)(estimate.value, 0)
+    return f"{value} ({percent(estimate.low, 0)}..{percent(estimate.high, 0)})"
+
+
+_RATES = ("Harmful, %", "Harmless, %", "Selectivity", "n")
+
+
+def _rate_cells(harmful: Estimate, harmless: Estimate, delta: Estimate) -> tuple[str, ...]:
+    n = f"{harmful.n}+{harmless.n}"
+    return _cell(harmful), _cell(harmless), _cell(delta, signed=True), n
+
+
+def _rates(results: Results) -> Table:
+    cells = rows_by_key(results)
+    rows, unscored = [], []
+    for code in (c for group in order(results) for c in group.languages):
+        for method in methods(results):
+            row = cells.get((method, code))
+            if row is None:
+                continue
+            rates = _rate_cells(row.harmful_refusal, row.harmless_refusal, row.selectivity)
+            rows.append((language_label(code), method, *rates))
+            n = row.harmful_refusal.n_unscored + row.harmless_refusal.n_unscored
+            if n:
+                unscored.append(f"{language_label(code)} {method} {n}")
+    note = f"Unscored, in no rate: {', '.join(unscored)}." if unscored else ""
+    columns = ("Language", "Method", *_RATES)
+    return make("Refusal by language", columns, "llrrrr", rows, note)
+
+
+def _means(results: Results) -> Table:
+    rows = [
+        (
+            f"{group_label(m.group)} ({len(m.languages)})",
+            m.method,
+            *_rate_cells(m.harmful_refusal, m.harmless_refusal, m.selectivity),
+        )
+        for m in results.macro
+    ]
+    return make("Means over languages", ("Mean over", "Method", *_RATES), "llrrrr", rows)
+
+
+def _comparisons(results: Results) -> Table:
+    rows = []
+    for c in results.comparisons:
+        reading = reading_of(c)
+        inside = f" ({percent(c.low)}..{percent(c.high)})" if reading != "not measured" else ""
+        rows.append(
+            (
+                f"{c.b} − {c.a}",
+                c.group,
+                metric_label(c.metric),
+                points(c.delta) + inside,
+                p_value(c.p_holm),
+                "within noise" if reading == NOISE else reading,
+            )
+        )
+    columns = ("Methods", "Over", "Metric", "Points", "Holm p", "Reading")
+    return make("Paired comparisons", columns, "lllrrl", rows)
+
+
+def _gate(results: Results) -> Table:
+    cells = rows_by_key(results)
+    languages = [c for group in order(results) for c in group.languages]
+    rows = []
+    for row in (cells.get((m, c)) for c in languages for m in methods(results)):
+        if row is not None and row.gate is not None:
+            rows.append(
+                (
+                    language_label(row.language),
+                    row.method,
+                    _cell(row.gate.selectivity, signed=True),
+                    _cell(row.selectivity, signed=True),
+                    percent(converted(row), 0),
+                    decimal(row.gate.auroc),
+                )
+            )
+    columns = ("Language", "Method", "Gate decides", "Replies show", "Converted, %", "AUROC")
+    return make("Selectivity of the gate and of the replies", columns, "llrrrr", rows)
+
+
+def _verdicts(diagnosis: Diagnosis) -> Table:
+    rows = [
+        (
+            language_label(code),
+            decimal(reading.topic.auroc if reading.topic else None),
+            decimal(reading.twins.auroc if reading.twins else None),
+            reading.verdict,
+        )
+        for code, reading in readings(diagnosis.contrasts).items()
+    ]
+    columns = ("Language", "Topic AUROC", "Twins AUROC", "Verdict")
+    return make("Harm or form", columns, "lrrl", rows)

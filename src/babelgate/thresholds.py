@@ -1,0 +1,203 @@
+"""From scores to a threshold. Pure; the comparison itself is :func:`fires`, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import UserError
+from .metrics import balanced_accuracy
+
+Rule = Literal["source", "paper", "shrunken"]
+RULES: tuple[Rule, ...] = ("source", "paper", "shrunken")
+
+
+def fires(score: ArrayLike, threshold: ArrayLike) -> np.ndarray:
+    """Return ``score >= threshold``: the one definition of the decision, in fitting and use."""
+    return np.asarray(score) >= np.asarray(threshold)
+
+
+def candidates(scores: ArrayLike) -> np.ndarray:
+    """Return the midpoints between sorted distinct scores and one point beyond each end."""
+    distinct = np.unique(np.asarray(scores, dtype=np.float64))
+    if not len(distinct):
+        raise UserError("a threshold needs at least one score")
+    between = (distinct[1:] + distinct[:-1]) / 2
+    return np.concatenate([[distinct[0] - 1.0], between, [distinct[-1] + 1.0]])
+
+
+def paper_rule(harmful: ArrayLike, harmless: ArrayLike) -> float:
+    """Return the first candidate that maximises class-balanced F1 (arXiv 2606.01196).
+
+    Class-balanced F1 is the mean of the F1 of both classes. Few shots that are inverted by chance
+    (harmful below harmless) give a threshold that fires always or never: that is the rule.
+    """
+    positive, negative = _scores(harmful), _scores(harmless)
+    points = candidates(np.concatenate([positive, negative]))
+    true_positive = fires(positive[:, None], points).sum(0)
+    false_positive = fires(negative[:, None], points).sum(0)
+    true_negative = len(negative) - false_positive
+    false_negative = len(positive) - true_positive
+    wrong = false_positive + false_negative
+    f1 = (_f1(true_positive, wrong) + _f1(true_negative, wrong)) / 2
+    return float(points[int(np.argmax(f1))])
+
+
+def source_rule(harmful: ArrayLike, harmless: ArrayLike) -> float:
+    """Return the threshold of highest balanced accuracy; the median one where several tie."""
+    positive, negative = _scores(harmful), _scores(harmless)
+    points = candidates(np.concatenate([positive, negative]))
+    value = fires(positive[:, None], points).mean(0) - fires(negative[:, None], points).mean(0)
+    best = points[value >= value.max() - 1e-12]
+    return float(best[len(best) // 2])
+
+
+@dataclass(frozen=True)
+class SourceStatistics:
+    """What the source languages teach about thresholds of a language not seen.
+
+    All but ``paper_threshold`` from scores of languages that the probe did not train on (left out
+    one at a time). ``midpoint`` is the mean over languages of the middle between the class means, ``between`` the
+    variance of that middle across languages (sampling noise taken off), ``within`` the variance
+    that one shot per class leaves in it.
+    """
+
+    threshold: float
+    paper_threshold: float
+    midpoint: float
+    between: float
+    within: float
+    n_languages: int
+
+    @staticmethod
+    def from_scores(
+        scores: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+        *,
+        train: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> SourceStatistics:
+        """Compute the statistics from ``{language: (harmful scores, harmless scores)}``.
+
+        ``train`` holds the probe's scores on its own training prompts, which is what the paper sets
+        its threshold for k = 0 on; without it the left-out scores stand in.
+
+        Raises:
+            UserError: without any language that has both classes.
+        """
+        pairs = [(_scores(h), _scores(n)) for h, n in scores.values() if len(h) and len(n)]
+        if not pairs:
+            raise UserError("thresholds need source scores of both classes; there are none")
+        pooled = np.concatenate([h for h, _ in pairs]), np.concatenate([n for _, n in pairs])
+        middles = np.array([(h.mean() + n.mean()) / 2 for h, n in pairs])
+        within = np.array([(_variance(h) + _variance(n)) / 4 for h, n in pairs])
+        noise = np.mean([(_variance(h) / len(h) + _variance(n) / len(n)) / 4 for h, n in pairs])
+        spread = float(middles.var(ddof=1)) if len(middles) > 1 else 0.0
+        return SourceStatistics(
+            threshold=source_rule(*pooled),
+            paper_threshold=paper_rule(*(pooled if train is None else train)),
+            midpoint=float(middles.mean()),
+            between=max(0.0, spread - float(noise)),
+            within=float(within.mean()),
+            n_languages=len(pairs),
+        )
+
+    def trust(self, k: int) -> float:
+        """Return ``w = k between / (k between + within)``: how far k shots per class are believed."""
+        total = k * self.between + self.within
+        return k * self.between / total if total > 0 else 0.0
+
+
+def shrunken_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics) -> float:
+    """Return the source threshold moved part of the way that the shots suggest.
+
+    ``t = t_source + w (m_shots - m_source)`` with ``m`` the middle between the class means and ``w``
+    from :meth:`SourceStatistics.trust`: the posterior mean of a language's offset under a normal
+    prior with the source languages' variance. With k = 0 it is the source threshold.
+    """
+    positive, negative = _scores(harmful), _scores(harmless)
+    k = min(len(positive), len(negative))
+    if k == 0:
+        return source.threshold
+    middle = (positive.mean() + negative.mean()) / 2
+    return float(source.threshold + source.trust(k) * (middle - source.midpoint))
+
+
+def threshold_for(
+    rule: Rule, harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics
+) -> float:
+    """Return the threshold that a rule sets from k shots per class (none: the source's own).
+
+    Raises:
+        UserError: for a rule that does not exist.
+    """
+    if rule not in RULES:
+        raise UserError(f"threshold rule {rule!r} is not one of {', '.join(RULES)}")
+    if rule == "source":
+        return source.threshold
+    if rule == "paper":
+        return paper_rule(harmful, harmless) if len(_scores(harmful)) else source.paper_threshold
+    return shrunken_rule(harmful, harmless, source)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Mean over draws of a threshold and its balanced accuracy at k shots per class."""
+
+    k: int
+    rule: Rule
+    threshold: float
+    balanced_accuracy: float
+    n_draws: int
+
+
+def recalibration_curve(
+    train: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    source: SourceStatistics,
+    *,
+    shots: Sequence[int],
+    rules: Sequence[Rule],
+    draws: int,
+    seed: int,
+) -> list[CurvePoint]:
+    """Return balanced accuracy on ``test`` scores against k shots drawn from ``train`` scores.
+
+    Both are (harmful, harmless); every rule sees the same draws. A k larger than a class of
+    ``train`` is left out.
+    """
+    positive, negative = _scores(train[0]), _scores(train[1])
+    points = []
+    for k in shots:
+        if k > min(len(positive), len(negative)):
+            continue
+        rng = np.random.default_rng([seed, k])
+        n_draws = draws if k else 1
+        picks = [
+            (rng.permutation(positive)[:k], rng.permutation(negative)[:k]) for _ in range(n_draws)
+        ]
+        for rule in rules:
+            values = [threshold_for(rule, h, n, source) for h, n in picks]
+            accuracy = [balanced_accuracy(test[0], test[1], t) for t in values]
+            points.append(
+                CurvePoint(k, rule, float(np.mean(values)), float(np.mean(accuracy)), n_draws)
+            )
+    return points
+
+
+def _scores(values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not np.isfinite(array).all():
+        raise UserError("a threshold cannot be set from scores that are NaN or infinite")
+    return array
+
+
+def _variance(values: np.ndarray) -> float:
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _f1(true: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """F1 of one class: ``2 TP / (2 TP + FP + FN)``; 0 where the class is never right."""
+    return np.where(true > 0, 2 * true / np.maximum(2 * true + wrong, 1), 0.0)
