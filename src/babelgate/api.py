@@ -39,7 +39,8 @@ def evaluate(
     Raises:
         ConfigError: listing every setting that does not fit.
     """
-    return recipes.evaluate(model, prompts, _settings(EvaluateSettings, settings), gate)
+    gates = None if gate is None else {"gate": gate}
+    return recipes.evaluate(model, prompts, _settings(EvaluateSettings, settings), gates)
 
 
 def _settings(kind: Any, given: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        work.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been made, its folder neither
+            work.unlink()
 
 
 def write_error(path: Path, error: OSError) -> StoreError:
@@ -93,7 +94,8 @@ def fingerprint(value: Any) -> str:
 class JsonLines:
     """An append-only JSONL file in which every finished line survives a kill.
 
-    A torn last line, the trace of a kill during a write, is dropped when the file is next opened.
+    A torn last line, the trace of a kill during a write, is dropped when the file is next opened. A
+    last line that lacks only its newline is whole, and is kept.
     """
 
     path: Path
@@ -150,7 +152,14 @@ class JsonLines:
         if file.read(1) == b"\n":
             return
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        try:
+            json.loads(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")  # whole but for its newline: `read` has counted it
         file.seek(0, os.SEEK_END)
 
 
@@ -177,6 +186,7 @@ class RunFolder:
         if file.exists():
             try:
                 record = json.loads(file.read_text(encoding="utf-8"))
+                _check_record(record)
             except (OSError, ValueError) as error:
                 raise StoreError(
                     f"{file} is damaged ({error}); remove the folder or choose another `--out`"
@@ -216,6 +226,14 @@ class RunFolder:
         if message not in self.record["notes"]:
             self.record["notes"].append(message)
             self.save()
+
+
+def _check_record(record: Any) -> None:
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    for name, kind in {"stages": dict, "config": dict, "notes": list}.items():
+        if not isinstance(record.get(name, kind()), kind):
+            raise ValueError(f"{name} is a {type(record[name]).__name__}")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from .results import (
     ThresholdRow,
 )
 from .thresholds import SourceStatistics, recalibration_curve, threshold_for
-from .types import CONTRASTS, ModelIdentity, Position, Prompt, PromptSet, contrast_members
+from .types import CONTRASTS, ModelIdentity, Position, Prompt, PromptSet
 
 POSITION: Position = "t_post"
 
@@ -102,9 +102,12 @@ class Plan:
         require(pool, sources, "train", at_least=2)
         require(pool, sources, "val", at_least=2)
         require(pool, targets, "train", at_least=max(1, settings.shots))
+        seed, train = settings.seed, pool.select(split="train")
+        shots = max(settings.shot_pool, settings.shots)
         parts = [
-            _limited(pool.select(split="train"), settings.train_per_cell, settings.seed),
-            _limited(pool.select(split="val"), settings.val_per_cell, settings.seed),
+            _limited(train.select(languages=sources), settings.train_per_cell, seed),
+            take(train.select(languages=targets), shots, seed),
+            _limited(pool.select(split="val"), settings.val_per_cell, seed),
         ]
         return Plan(PromptSet.union(parts), tuple(sources), tuple(targets))
 
@@ -194,23 +197,29 @@ def run(
     return Calibration(gate, diagnosis)
 
 
-def allowed_layers(n_layers: int) -> list[int]:
-    """Return the blocks that may be read: the first 80 %, without block 0.
+def candidate_layers(n_layers: int, settings: CalibrateSettings) -> list[int]:
+    """Return the blocks that may be read: those named, else the first 80 % without block 0.
 
     Steering acts after the last block read, and late blocks leave it too little to act on; the same
     bound as for refusal directions in arXiv 2406.11717.
+
+    Raises:
+        UserError: for layers that the model lacks.
     """
-    return [layer for layer in range(1, n_layers) if layer < 0.8 * n_layers] or [0]
+    if settings.layers is None:
+        return [layer for layer in range(1, n_layers) if layer < 0.8 * n_layers] or [0]
+    layers = sorted(set(settings.layers))
+    if not layers or layers[0] < 0 or layers[-1] >= n_layers:
+        raise UserError(
+            f"layers {list(settings.layers)}: this model has blocks 0 to {n_layers - 1}"
+        )
+    return layers
 
 
 def _choose(fitter: Fitter, model: ModelIdentity, settings: CalibrateSettings) -> list[Choice]:
+    layers = candidate_layers(model.n_layers, settings)
     if settings.layers is None:
-        return fitter.choose_layers(allowed_layers(model.n_layers), settings.readout_layers)
-    layers = sorted(set(settings.layers))
-    if not layers or layers[0] < 0 or layers[-1] >= model.n_layers:
-        raise UserError(
-            f"layers {list(settings.layers)}: this model has blocks 0 to {model.n_layers - 1}"
-        )
+        return fitter.choose_layers(layers, settings.readout_layers)
     return [fitter.best_l2(layers)]
 
 

@@ -7,6 +7,7 @@ computes the opening once, and pads little because prompts of like length share 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from .models.chat import ChatModel
 from .models.hooks import block_hooks, until_stopped
 from .models.prefix import SharedPrefix, shared_prefix
 from .models.template import Tokens
-from .store import ActivationStore, StoreSpec
+from .store import DTYPES, ActivationStore, StoreSpec
 from .types import POSITIONS, Position, Prompt
 
 # Tokens per forward pass on a processor: enough rows for the matrix products to run at full rate,
@@ -97,7 +98,7 @@ def capture(
             already.
 
     Raises:
-        UserError: for layers that the model lacks.
+        UserError: for layers that the model lacks, other wrong arguments, or prompts with one key.
         StoreError: if the store is damaged or the disk is full.
     """
     wanted = tuple(sorted(set(range(len(model.blocks)) if layers is None else layers)))
@@ -107,8 +108,15 @@ def capture(
         )
     if bad := [p for p in positions if p not in POSITIONS]:
         raise UserError(f"position {bad[0]!r} is not one of {POSITIONS}")
+    stored = dtype or model.identity.dtype
+    if stored not in DTYPES:
+        raise UserError(f"dtype {stored!r} is not one of {', '.join(DTYPES)}")
     if not prompts:
         raise UserError("there are no prompts to capture")
+    if twice := [key for key, n in Counter(p.key for p in prompts).items() if n > 1]:
+        raise UserError(
+            f"{len(prompts)} prompts share keys, such as {twice[0]!r}; language and id must be unique"
+        )
 
     tokens = model.encode([p.text for p in prompts])
     order, bounds = plan_batches(tokens.lengths, batch_tokens or default_batch_tokens(model))
@@ -116,7 +124,7 @@ def capture(
         model=model.identity,
         layers=wanted,
         positions=tuple(positions),
-        dtype=dtype or model.identity.dtype,
+        dtype=stored,
         prompts=tuple((prompts[i].key, prompts[i].text) for i in order),
         batches=tuple(bounds),
     )
@@ -126,7 +134,9 @@ def capture(
     if on_batch is not None:
         on_batch(len(prompts) - sum(store.batches[b + 1] - store.batches[b] for b in todo))
     # The plan that is on disk counts: it may come from a run with another batch size.
-    reader = _Reader(model, tokens, wanted, spec.positions, share_opening and bool(todo))
+    reader = _Reader(
+        model, tokens, wanted, spec.positions, share_opening and bool(todo), DTYPES[stored]
+    )
     for batch in todo:
         keys = store.keys[store.batches[batch] : store.batches[batch + 1]]
         values, excluded = reader.read([row_of[k] for k in keys])
@@ -138,6 +148,14 @@ def capture(
     return Activations(store, tuple(p.key for p in prompts))
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether halving the batch may help: processors and Apple's say so in a plain RuntimeError."""
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(
+        words in str(error) for words in known
+    )
+
+
 @dataclass
 class _Reader:
     """Forward passes over batches of encoded prompts."""
@@ -147,6 +165,7 @@ class _Reader:
     layers: tuple[int, ...]
     positions: tuple[Position, ...]
     share: bool
+    dtype: torch.dtype
 
     def __post_init__(self) -> None:
         self.prefix = shared_prefix(self.model, self.layers[-1]) if self.share else None
@@ -160,10 +179,11 @@ class _Reader:
             if limit is not None and self.tokens.lengths[row] > limit
         }
         shape = (len(self.layers), len(self.positions), len(rows), self.model.identity.d_model)
-        values = torch.zeros(shape, dtype=getattr(torch, self.model.identity.dtype))
+        # In the stored type, so that what overflows it is found below.
+        values = torch.zeros(shape, dtype=self.dtype)
         fitting = [i for i in range(len(rows)) if i not in reasons]
         for group, prefix in self._by_opening(rows, fitting):
-            values[:, :, group] = self._forward([rows[i] for i in group], prefix)
+            values[:, :, group] = self._forward([rows[i] for i in group], prefix).to(self.dtype)
         finite = values.isfinite().all(dim=-1).all(dim=1).all(dim=0)
         for i in fitting:
             if not finite[i]:
@@ -190,8 +210,8 @@ class _Reader:
     def _forward(self, rows: list[int], prefix: SharedPrefix | None) -> torch.Tensor:
         try:
             return self._pass(rows, prefix)
-        except (torch.cuda.OutOfMemoryError, MemoryError):
-            if len(rows) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not _out_of_memory(error):
                 raise
         # Outside the handler, so that the failed pass's tensors are free before the next try.
         if torch.cuda.is_available():
@@ -203,7 +223,7 @@ class _Reader:
     @torch.inference_mode()
     def _pass(self, rows: list[int], prefix: SharedPrefix | None) -> torch.Tensor:
         skip = 0 if prefix is None else len(prefix)
-        ids, mask = self.tokens.padded(rows, after_prefix=skip)
+        ids, mask = self.tokens.padded(rows, skip=skip, side="right" if skip else "left")
         device = self.model.device
         position_ids = (mask.cumsum(-1) - 1).clamp(min=0) + skip
         if skip:
@@ -225,7 +245,7 @@ class _Reader:
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 position_ids=position_ids.to(device),
-                past_key_values=None if prefix is None else prefix.cache(),
+                past_key_values=None if prefix is None else prefix.reading_cache(),
                 use_cache=prefix is not None,
             )
         return torch.stack([found[layer] for layer in self.layers])

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from ._version import __version__
-from .console import note, out
+from .console import note
 from .errors import BabelgateError
 
 _PLAIN: dict[Any, Any] = {int: click.INT, float: click.FLOAT, bool: click.BOOL, Path: click.Path()}
@@ -218,7 +218,7 @@ def evaluate(settings: Any, json_: bool) -> None:
 
     gate = load_gate(settings.gate or settings.out / "gate")
     model, prompts = _load(settings)
-    recipes.evaluate(model, prompts, settings, gate)
+    recipes.evaluate(model, prompts, settings, {"gate": gate})
     _finish(settings.out, json_)
 
 

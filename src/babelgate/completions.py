@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .artifacts import JsonLines, fingerprint
+from .errors import StoreError
 from .generate import Reply, generate
 from .interventions.base import Intervention
 from .models.chat import ChatModel
@@ -81,9 +82,13 @@ def complete(
     log = JsonLines(file)
     lines = log.read()
     kept: dict[tuple[str, str], Completion] = {}
-    for line in lines:
-        made = Completion.from_json(line)
-        if wanted.get((made.method, made.key)) == line.get("key"):
+    for number, line in enumerate(lines, 1):
+        try:
+            made = Completion.from_json(line)
+        except TypeError as error:
+            raise StoreError(f"{file}, line {number} is no completion: {error}") from error
+        key = wanted.get((made.method, made.key))
+        if key is not None and key == line.get("key"):
             kept[made.method, made.key] = made
     if len(kept) < len(lines):
         log.rewrite({**c.to_json(), "key": wanted[k]} for k, c in kept.items())

@@ -96,6 +96,9 @@ class CalibrateSettings(RunSettings):
     val_per_cell: int | None = Field(
         None, ge=2, description="val prompts per language and label; all by default"
     )
+    shot_pool: int = Field(
+        32, ge=1, description="target train prompts per label to draw shots from"
+    )
     layers: tuple[int, ...] | None = Field(
         None, description="blocks to read; by default chosen on source languages left out in turn"
     )

@@ -57,7 +57,7 @@ class Gate:
         shapes_fit = (
             len(self.layers) > 0
             and list(self.layers) == sorted(set(self.layers))
-            and 0 <= self.layers[0]
+            and self.layers[0] >= 0
             and self.layers[-1] < self.model.n_layers
             and set(self.bases) == set(self.layers)
             and all(b.ndim == 2 and b.shape[0] == d for b in self.bases.values())

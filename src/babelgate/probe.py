@@ -70,8 +70,9 @@ def fit_probe(features: np.ndarray, harmful: np.ndarray, weights: np.ndarray, l2
         # A constant feature has no curvature of its own; the tiny ridge keeps the step finite.
         hessian[np.diag_indices_from(hessian)] += ridge + 1e-12
         step = np.linalg.solve(hessian, gradient)
-        # The Newton decrement bounds what is left to gain.
+        # The Newton decrement bounds what is left to gain; the last step squares what is left.
         if gradient @ step < _TOLERANCE:
+            beta = beta - step
             break
         along, size = x @ step, 1.0
         while (new := loss(beta - size * step, margin - size * along)) > current and size > 1e-8:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .languages import tier
+from .languages import TIERS, tier
 from .metrics import auroc, balanced_accuracy
 from .results import Comparison, GateRow, MacroRow, Row
 from .stats import (
@@ -151,13 +151,18 @@ def _gate_row(
 
 
 def _groups(judged: Judged) -> dict[str, list[str]]:
-    """Return named groups of languages: all, each tier, each role."""
+    """Return named groups of languages: all, each tier, each role; every set of languages once."""
     groups: dict[str, list[str]] = {"all": judged.languages}
-    for language in judged.languages:
-        groups.setdefault(tier(language), []).append(language)
-        if language in judged.roles:
-            groups.setdefault(judged.roles[language], []).append(language)
-    return {name: members for name, members in groups.items() if members}
+    for name in TIERS:
+        groups[name] = [x for x in judged.languages if tier(x) == name]
+    for role in dict.fromkeys(judged.roles.values()):
+        groups[role] = [x for x in judged.languages if judged.roles.get(x) == role]
+    # A role that holds just the languages of a tier would repeat its row, and its p value.
+    distinct: dict[frozenset[str], str] = {}
+    for name, members in groups.items():
+        if members:
+            distinct.setdefault(frozenset(members), name)
+    return {name: groups[name] for name in distinct.values()}
 
 
 def macro_rows(judged: Judged, *, seed: int) -> list[MacroRow]:

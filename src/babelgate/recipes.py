@@ -5,7 +5,7 @@ Each job is a few resumable stages in one run folder; running it again does what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ from .languages import tier
 from .models.chat import ChatModel
 from .prompts import leaks, load_prompts, require, take
 from .results import Diagnosis, GateScores, Results, load_diagnosis
-from .types import Completion, Prompt, PromptSet, Verdict
-
+from .types import Completion, PromptSet, Split, Verdict
 
 # ---------------------------------------------------------------------------------------------
 # measure and evaluate
@@ -40,39 +39,58 @@ def measure(model: ChatModel, prompts: PromptSet, settings: MeasureSettings) -> 
         UserError: for an unknown judge.
     """
     run = _open(settings.out, "measure", settings, model, prompts)
-    return _judged_run(run, model, prompts, settings, [BASE], roles={}, gate=None)
+    return _judged_run(run, model, prompts, settings, [BASE], {})
 
 
 def evaluate(
-    model: ChatModel, prompts: PromptSet, settings: EvaluateSettings, gate: Gate | None = None
+    model: ChatModel,
+    prompts: PromptSet,
+    settings: EvaluateSettings,
+    gates: Mapping[str, Gate] | None = None,
 ) -> Results:
-    """Generate with and without the gate on the same prompts, judge, and write ``results.json``.
+    """Generate without and with each gate on the same prompts, judge, and write ``results.json``.
+
+    ``gates`` are named methods; by default one, ``gate``, from the run folder.
 
     Raises:
         GateError: if there is no gate, or it belongs to another model, template or dtype.
-        PromptError: if the split is empty for a language, or holds the gate's own examples.
+        PromptError: if the split is empty for a language, or holds a gate's own examples.
     """
-    gate = gate or load_gate(settings.gate or settings.out / "gate")
-    gate.check_model(model.identity)
+    gates = gates or {"gate": load_gate(settings.gate or settings.out / "gate")}
+    for gate in gates.values():
+        gate.check_model(model.identity)
+        _check_unseen(gate, prompts, settings.split)
+    run = _open(settings.out, "evaluate", settings, model, prompts)
+    methods = [
+        Method(name, GatedIntervention(gate, name), _gate_key(gate), settings.language_known)
+        for name, gate in gates.items()
+    ]
+    results = _judged_run(run, model, prompts, settings, [BASE, *methods], gates)
+    _update_scores(settings.out, *next(iter(gates.items())))
+    return results
+
+
+def _gate_key(gate: Gate) -> str:
+    """Fingerprint what a gate's replies depend on: its tensors are named by the fit's key."""
+    return fingerprint(
+        [gate.provenance.get("key"), gate.layers, gate.bias, gate.alpha,
+         dict(gate.thresholds), gate.default_threshold]
+    )  # fmt: skip
+
+
+def _check_unseen(gate: Gate, prompts: PromptSet, split: Split) -> None:
     used = set(gate.provenance.get("fitted_on", ())) | set(gate.provenance.get("shots", ()))
-    own = [p.key for p in prompts if p.split == settings.split and p.key in used]
+    own = [p.key for p in prompts if p.split == split and p.key in used]
     if own:
         raise PromptError(
-            f"{len(own)} prompts of split {settings.split!r} were used to fit this gate, such as "
-            f"{own[0]}; evaluate on a split that it has not seen"
+            f"{len(own)} prompts of split {split!r} were used to fit this gate, such as {own[0]}; "
+            "evaluate on a split that it has not seen"
         )
-    run = _open(settings.out, "evaluate", settings, model, prompts)
-    method = Method(
-        "gate",
-        GatedIntervention(gate),
-        key=fingerprint([gate.provenance.get("key"), gate.alpha, gate.bias,
-                         dict(gate.thresholds), gate.default_threshold, gate.layers]),
-        language_known=settings.language_known,
-    )  # fmt: skip
-    roles = {str(k): str(v) for k, v in dict(gate.provenance.get("roles", {})).items()}
-    results = _judged_run(run, model, prompts, settings, [BASE, method], roles=roles, gate=gate)
-    _update_scores(settings.out, gate, roles)
-    return results
+
+
+def _roles(gates: Mapping[str, Gate]) -> dict[str, str]:
+    first = next(iter(gates.values()), None)
+    return {} if first is None else dict(first.provenance.get("roles", {}))
 
 
 def _judged_run(
@@ -81,9 +99,7 @@ def _judged_run(
     prompts: PromptSet,
     settings: MeasureSettings,
     methods: Sequence[Method],
-    *,
-    roles: dict[str, str],
-    gate: Gate | None,
+    gates: Mapping[str, Gate],
 ) -> Results:
     judge = get_judge(settings.judge)
     chosen = _select(run, model, prompts, settings)
@@ -107,12 +123,11 @@ def _judged_run(
             "greedy reply; compare in float32 where single replies matter."
         )
     verdicts = _judge(judge, chosen, completions, settings.out / "verdicts.jsonl")
-    thresholds = (
-        {}
-        if gate is None
-        else {"gate": {language: gate.threshold(language) for language in chosen.languages}}
-    )
-    judged = rates.Judged.of(chosen.prompts, completions, verdicts, roles)
+    thresholds = {
+        name: {language: gate.threshold(language) for language in chosen.languages}
+        for name, gate in gates.items()
+    }
+    judged = rates.Judged.of(chosen.prompts, completions, verdicts, _roles(gates))
     results = Results(
         model=_identity(model),
         prompts={
@@ -177,16 +192,17 @@ def _judge(
     return verdicts
 
 
-def _update_scores(out: Path, gate: Gate, roles: dict[str, str]) -> None:
-    """Put the gate's scores on the evaluated prompts into ``diagnosis.json``, if there is one."""
+def _update_scores(out: Path, method: str, gate: Gate) -> None:
+    """Put a gate's scores on the evaluated prompts into ``diagnosis.json``, if there is one."""
     diagnosis = load_diagnosis(out)
     if diagnosis is None:
         return
+    roles = dict(gate.provenance.get("roles", {}))
     prompts = {p["key"]: p for p in JsonLines(out / "prompts.jsonl").read()}
     by_language: dict[str, dict[str, list[float]]] = {}
     for line in JsonLines(out / "completions.jsonl").read():
         made = Completion.from_json(line)
-        if made.method != "gate" or made.gate_score is None or made.key not in prompts:
+        if made.method != method or made.gate_score is None or made.key not in prompts:
             continue
         sides = by_language.setdefault(
             made.language, {"harmful": [], "harmless": [], "harmless_twins": []}
@@ -196,7 +212,7 @@ def _update_scores(out: Path, gate: Gate, roles: dict[str, str]) -> None:
         GateScores(
             language=language,
             tier=tier(language),
-            role=roles.get(language, ""),
+            role=str(roles.get(language, "")),
             threshold=gate.threshold(language),
             **{side: tuple(values) for side, values in sides.items()},
         )
@@ -230,8 +246,13 @@ def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings)
     plan = calibration.Plan.of(prompts, settings)
     run = _open(settings.out, "calibrate", settings, model, prompts)
     with timed() as seconds:
-        states = capture_languages(model, plan.prompts, settings.out / "activations",
-                                   batch_tokens=settings.batch_tokens)  # fmt: skip
+        states = capture_languages(
+            model,
+            plan.prompts,
+            settings.out / "activations",
+            layers=calibration.candidate_layers(model.identity.n_layers, settings),
+            batch_tokens=settings.batch_tokens,
+        )
     run.set_done("capture", plan.prompts.fingerprint(), seconds[0], prompts=len(plan.prompts))
     for reason, n in states.exclusions().items():
         run.note(f"{n} prompts were left out of calibration: {reason}.")
@@ -288,7 +309,7 @@ def score(model: ChatModel, gate: Gate, prompts: PromptSet, folder: Path) -> dic
 # demo
 
 #: What `babelgate demo` runs: sources and targets of the starter set, sized for two cores.
-DEMO_SOURCES = ("en", "de", "es", "ru", "zh")
+DEMO_SOURCES = ("en", "de", "ru", "zh")
 DEMO_TARGETS = ("ar", "sw", "yo")
 DEMO_EVALUATED = ("en", "de", "ar", "sw", "yo")
 
@@ -303,6 +324,7 @@ def demo(model: ChatModel, out: Path, *, seed: int = 0) -> Results:
             prompts="starter",
             sources=DEMO_SOURCES,
             targets=DEMO_TARGETS,
+            val_per_cell=28,
             out=out,
             seed=seed,
         ),
@@ -314,11 +336,11 @@ def demo(model: ChatModel, out: Path, *, seed: int = 0) -> Results:
             prompts="starter",
             languages=DEMO_EVALUATED,
             out=out,
-            per_cell=28,
-            max_new_tokens=32,
+            per_cell=20,
+            max_new_tokens=24,
             seed=seed,
         ),
-        calibrated.gate,
+        {"gate": calibrated.gate},
     )
 
 

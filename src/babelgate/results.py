@@ -16,6 +16,9 @@ from .types import Estimate
 
 SCHEMA = 1
 
+# What reading a document of another shape raises, from a missing field to an infinite count.
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
 
 @dataclass(frozen=True)
 class GateRow:
@@ -113,7 +116,7 @@ class Results:
                 ),
                 comparisons=tuple(Comparison(**c) for c in data["comparisons"]),
             )
-        except (KeyError, TypeError) as error:
+        except _DAMAGE as error:
             raise StoreError(f"results.json is incomplete or damaged: {error}") from error
 
 
@@ -225,7 +228,7 @@ class Diagnosis:
                 thresholds=tuple(ThresholdRow(**r) for r in data["thresholds"]),
                 contrasts=tuple(ContrastRow(**r) for r in data["contrasts"]),
             )
-        except (KeyError, TypeError) as error:
+        except _DAMAGE as error:
             raise StoreError(f"diagnosis.json is incomplete or damaged: {error}") from error
 
 
@@ -251,7 +254,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise StoreError(
             f"{path} does not exist; run `babelgate measure` or `babelgate evaluate` first"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise StoreError(f"{path} should hold a JSON object, not {type(data).__name__}")

@@ -27,6 +27,11 @@ class Cell:
         return self.values[~np.isnan(self.values)]
 
     @property
+    def scored_groups(self) -> set[str]:
+        """The groups with a value that is not NaN."""
+        return {g for g, v in zip(self.groups, self.values) if not math.isnan(v)}
+
+    @property
     def rate(self) -> float:
         """Mean of the scored values; NaN without any."""
         return float(self.scored.mean()) if len(self.scored) else math.nan
@@ -40,7 +45,7 @@ def wilson(cell: Cell) -> Estimate:
     """
     scored = cell.scored
     n, unscored = len(scored), len(cell.values) - len(scored)
-    groups = len({g for g, v in zip(cell.groups, cell.values) if not math.isnan(v)})
+    groups = len(cell.scored_groups)
     if not n:
         return Estimate(math.nan, math.nan, math.nan, 0, 0, unscored, "wilson")
     interval = scipy_stats.binomtest(int(scored.sum()), n).proportion_ci(CONFIDENCE, "wilson")
@@ -133,7 +138,7 @@ def macro(sides: Sequence[tuple[float, Sequence[Cell]]], resamples: Resamples) -
         low,
         high,
         sum(len(c.scored) for c in every),
-        len({g for c in every if len(c.scored) for g in c.groups}),
+        len(set().union(*(c.scored_groups for c in every))),
         unscored,
         "bootstrap by group",
     )

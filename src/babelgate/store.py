@@ -27,7 +27,7 @@ from .artifacts import JsonLines, fingerprint, write_error, write_json
 from .errors import StoreError
 from .types import POSITIONS, ModelIdentity, Position
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _SCHEMA = 1
 
 
@@ -76,9 +76,20 @@ class ActivationStore:
         self.batches: tuple[int, ...] = tuple(manifest["batches"])
         self.d_model: int = int(manifest["d_model"])
         self.model: dict[str, Any] = manifest["model"]
-        self._dtype = _DTYPES[manifest["dtype"]]
+        self._dtype = DTYPES[manifest["dtype"]]
         self._journal = JsonLines(folder / "journal.jsonl")
         self._lines = self._journal.read()
+        self._check()
+
+    def _check(self) -> None:
+        if self.batches[:1] != (0,) or self.batches[-1] != len(self.keys):
+            raise ValueError(f"the batches do not cover {len(self.keys)} prompts")
+        for number, line in enumerate(self._lines, 1):
+            batch = line["batch"]
+            rows = list(self.batches[batch : batch + 2])
+            sound = isinstance(line["excluded"], dict) and len(line["crc32"]) == len(self.layers)
+            if len(rows) != 2 or line["rows"] != rows or not sound:
+                raise ValueError(f"journal.jsonl, line {number} describes no batch of this store")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -113,7 +124,7 @@ class ActivationStore:
             folder.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             (folder / "journal.jsonl").unlink(missing_ok=True)
-            _allocate(folder / "values.bin", _n_bytes(spec.shape, _DTYPES[spec.dtype]))
+            _allocate(folder / "values.bin", _n_bytes(spec.shape, DTYPES[spec.dtype]))
         except OSError as error:
             (folder / "values.bin").unlink(missing_ok=True)
             raise write_error(folder / "values.bin", error) from error
@@ -133,7 +144,7 @@ class ActivationStore:
             size = (folder / "values.bin").stat().st_size
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise StoreError(
-                f"activation store {folder} is damaged ({error}); remove the folder to capture again"
+                f"activation store {folder} is damaged ({type(error).__name__}: {error}); remove the folder to capture again"
             ) from error
         expected = _n_bytes(store.shape, store._dtype)
         if size != expected or not set(store.positions) <= set(POSITIONS):
@@ -170,7 +181,7 @@ class ActivationStore:
                 for i in range(len(self.layers)):
                     for j in range(len(self.positions)):
                         block = raw[i, j].tobytes()
-                        os.pwrite(file.fileno(), block, self._offset(i, j, start))
+                        _write_all(file.fileno(), block, self._offset(i, j, start))
                     sums.append(zlib.crc32(raw[i].tobytes()))
                 os.fsync(file.fileno())
         except OSError as error:
@@ -232,6 +243,13 @@ class ActivationStore:
 
 def _n_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     return int(np.prod(shape)) * dtype.itemsize
+
+
+def _write_all(file: int, block: bytes, offset: int) -> None:
+    # One call may write less than it is given, near a full disk for one.
+    written = 0
+    while written < len(block):
+        written += os.pwrite(file, block[written:], offset + written)
 
 
 def _allocate(path: Path, size: int) -> None:

@@ -23,7 +23,8 @@ class Phase:
 
     ``mask [B, T]`` (bool) marks the real tokens among those in this forward pass. In ``prefill``
     the last column is the last prompt token (``t_post``): rows are left-padded and a prompt is
-    always prefilled whole. In ``decode`` every column is a generated token.
+    always prefilled whole, except for the template's opening where that is shared (see
+    :meth:`Intervention.edit_opening`). In ``decode`` every column is a generated token.
     """
 
     kind: Literal["prefill", "decode"]
@@ -47,6 +48,12 @@ class Steering(Protocol):
         """Return the replacement of ``h_layer [B, T, d]``, or None to leave it. Never in place."""
         ...
 
+    def edited_openings(self) -> torch.Tensor:
+        """Return ``[B]`` bool: rows whose opening is the edited one. Asked once, in prefill, after
+        the last of the intervention's blocks.
+        """
+        ...
+
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Go on with these rows only (indices ``[B']`` into the current rows)."""
         ...
@@ -67,6 +74,14 @@ class Intervention(Protocol):
     @property
     def layers(self) -> tuple[int, ...]:
         """Blocks whose outputs it reads or changes."""
+        ...
+
+    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Return what the template's opening ``[1, P, d]`` becomes at a block, or None to leave it.
+
+        The opening is the same in every prompt and is computed once; rows whose opening the
+        intervention changes (see :meth:`Steering.edited_openings`) share this edited one.
+        """
         ...
 
     def start(self, batch: Batch) -> Steering:

@@ -11,7 +11,7 @@ from ..errors import BabelgateError
 from ..gate import Gate
 from ..language_id import identify
 from .base import Batch, Decision, Phase
-from .linear import steer
+from .linear import project_out, steer
 
 
 def identified_language(text: str) -> str | None:
@@ -42,6 +42,13 @@ class GatedIntervention:
     def layers(self) -> tuple[int, ...]:
         """Blocks that are read; the last is also changed."""
         return self.gate.layers
+
+    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Project the direction out of the opening: what rows see on which the gate is silent."""
+        if layer != self.gate.steer_layer or not self.ablate:
+            return None
+        everywhere = torch.ones(hidden.shape[:2], device=hidden.device)
+        return project_out(hidden, self.gate.direction.to(hidden.device), everywhere)
 
     def start(self, batch: Batch) -> GatedSteering:
         """Return fresh state for a batch of rows."""
@@ -86,6 +93,10 @@ class GatedSteering:
         strength[:, -1:] = self._strength
         ablation = self._ablation * phase.mask.to(hidden.device)
         return steer(hidden, self._direction, strength, ablation)
+
+    def edited_openings(self) -> torch.Tensor:
+        """Return ``[B]`` bool: rows on which the gate did not fire."""
+        return self._ablation[:, 0] > 0
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Go on with these rows only."""

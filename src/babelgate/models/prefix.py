@@ -1,18 +1,19 @@
 """The chat template's fixed opening, computed once and shared by every row of every batch.
 
 In a causal model the states of the opening do not depend on what follows, so their keys and values
-serve all prompts. Capture reads them; nothing is ever appended to them.
+serve all prompts: capture reads them, generation starts its cache from them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .chat import ChatModel
-from .hooks import block_hooks, until_stopped
+from .hooks import BlockHook, block_hooks, until_stopped
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,55 @@ class SharedPrefix:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def cache(self) -> Any:
-        """Return a cache object for one forward pass of any batch size."""
+    def reading_cache(self) -> Any:
+        """Return a cache for one forward pass of any batch size, which keeps no new keys."""
         from transformers.cache_utils import Cache
 
         return Cache(layers=[_prefix_layer(k, v) for k, v in self.keys_values])
 
+    def growing_cache(self, rows: int) -> Any:
+        """Return a cache of that many rows that generation goes on from."""
+        from transformers.cache_utils import DynamicCache
 
-def shared_prefix(model: ChatModel, stop_after: int) -> SharedPrefix | None:
-    """Compute the opening's keys and values through block ``stop_after``.
+        cache = DynamicCache()
+        for i, (keys, values) in enumerate(self.keys_values):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+        return cache
+
+    def replace_rows(self, cache: Any, rows: torch.Tensor, layers: range) -> None:
+        """Put this opening into some rows (``[B]`` bool) of layers that hold only an opening."""
+        for i in layers:
+            layer = cache.layers[i]
+            where = rows.to(layer.keys.device)[:, None, None, None]
+            keys, values = self.keys_values[i]
+            layer.keys = torch.where(where, keys, layer.keys)
+            layer.values = torch.where(where, values, layer.values)
+
+
+def keeps_every_key(model: ChatModel) -> bool:
+    """Whether every layer attends to all earlier tokens and keeps keys and values alone.
+
+    A batch of left-padded rows may then follow a shared opening: with a sliding window the padding
+    between opening and text would stretch the distances that the window counts.
+    """
+    from transformers.cache_utils import DynamicLayer
+
+    return all(kind is DynamicLayer for kind in _layer_kinds(model)) and bool(_layer_kinds(model))
+
+
+def _layer_kinds(model: ChatModel) -> list[type]:
+    from transformers.cache_utils import DynamicCache
+
+    try:
+        return [type(layer) for layer in DynamicCache(config=model.model.config).layers]
+    except (KeyError, ValueError, AttributeError, TypeError):
+        return []
+
+
+def shared_prefix(
+    model: ChatModel, stop_after: int, hooks: Mapping[int, BlockHook] | None = None
+) -> SharedPrefix | None:
+    """Compute the opening's keys and values through block ``stop_after``, under some hooks.
 
     Returns None where sharing is not known to be exact: an opening too short to matter, or an
     architecture that keeps other state than keys and values (recurrent layers).
@@ -41,13 +82,10 @@ def shared_prefix(model: ChatModel, stop_after: int) -> SharedPrefix | None:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     ids = model.template.opening
-    if len(ids) < 2:
+    kinds = _layer_kinds(model)
+    if len(ids) < 2 or not kinds:
         return None
-    try:
-        cache = DynamicCache(config=model.model.config)
-    except (KeyError, ValueError, AttributeError, TypeError):
-        return None
-    if any(type(x) not in (DynamicLayer, DynamicSlidingWindowLayer) for x in cache.layers):
+    if any(kind not in (DynamicLayer, DynamicSlidingWindowLayer) for kind in kinds):
         return None
     # Plain layers throughout: a sliding window's own layer would drop old keys, and the model's
     # mask already hides what lies outside the window.
@@ -55,7 +93,7 @@ def shared_prefix(model: ChatModel, stop_after: int) -> SharedPrefix | None:
     inputs = torch.tensor([ids], device=model.device)
     with (
         torch.inference_mode(),
-        block_hooks(model.blocks, {}, stop_after=stop_after),
+        block_hooks(model.blocks, hooks or {}, stop_after=stop_after),
         until_stopped(),
     ):
         model.model(input_ids=inputs, past_key_values=cache, use_cache=True)

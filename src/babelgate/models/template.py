@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -48,22 +48,20 @@ class Tokens:
         return [len(row) for row in self.ids]
 
     def padded(
-        self, rows: Sequence[int] | None = None, *, after_prefix: int = 0
+        self, rows: Sequence[int] | None = None, *, skip: int = 0, side: Literal["left", "right"] = "left"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``(input_ids, mask)`` of shape [B, T], left-padded to the longest row.
+        """Return ``(input_ids, mask)`` of shape [B, T], padded to the longest row.
 
-        With ``after_prefix`` that many opening tokens of each row are left out, because their keys
-        and values are shared, and padding goes to the right: between prefix and text it would
-        stretch the distances that a sliding attention window counts.
+        ``skip`` leaves out that many opening tokens of each row, whose keys and values are shared.
+        Padding to the right is for passes over the prompt alone, after such an opening: between
+        opening and text it would stretch the distances that a sliding attention window counts.
         """
-        chosen = [
-            self.ids[i][after_prefix:] for i in (range(len(self.ids)) if rows is None else rows)
-        ]
+        chosen = [self.ids[i][skip:] for i in (range(len(self.ids)) if rows is None else rows)]
         width = max(len(row) for row in chosen)
         ids = torch.full((len(chosen), width), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(chosen), width), dtype=torch.long)
         for i, row in enumerate(chosen):
-            start = 0 if after_prefix else width - len(row)
+            start = 0 if side == "right" else width - len(row)
             ids[i, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
             mask[i, start : start + len(row)] = 1
         return ids, mask

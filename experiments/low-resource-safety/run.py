@@ -1,0 +1,105 @@
+"""Low-resource safety on the demo model: the paper's gate against ours, on PolyRefuse.
+
+Usage: python experiments/low-resource-safety/run.py POLYREFUSE_FOLDER XSTEST_FILE [--out RUN]
+
+Reads config.toml beside it. Every stage resumes; results go to results/ beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from babelgate import load_model, load_prompts, recipes, write_report
+from babelgate.artifacts import write_json
+from babelgate.config import CalibrateSettings, EvaluateSettings
+from babelgate.metrics import auroc
+from babelgate.prompts import take
+from babelgate.report import to_markdown
+from babelgate.results import load_diagnosis
+from babelgate.types import CONTRASTS, contrast_members
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("polyrefuse")
+    parser.add_argument("xstest")
+    parser.add_argument("--out", type=Path, default=Path("runs/low-resource-safety"))
+    parser.add_argument("--only", choices=["fit", "read", "evaluate"], help="stop after a stage")
+    options = parser.parse_args()
+    config = tomllib.loads((HERE / "config.toml").read_text())
+    model = load_model(config["model"])
+    plain = load_prompts(f"polyrefuse:{options.polyrefuse}")
+    both = load_prompts([f"polyrefuse:{options.polyrefuse}", "starter"])
+
+    gates = {}
+    for name, settings in config["gates"].items():
+        settings = {**config["calibrate"], **settings}
+        contrast = settings.get("contrast")
+        fit = CalibrateSettings(**settings, out=options.out / name, model=config["model"])
+        # One set of activations serves all gates that train on the same prompts.
+        shared = options.out / ("activations-both" if contrast else "activations-plain")
+        link = fit.out / "activations"
+        fit.out.mkdir(parents=True, exist_ok=True)
+        shared.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(shared.resolve())
+        gates[name] = recipes.calibrate(model, both if contrast else plain, fit).gate
+        print(name, gates[name].layers, flush=True)
+    if options.only == "fit":
+        return
+
+    reading = read_out(model, gates, both, load_prompts(options.xstest), options.out)
+    write_json(HERE / "results" / "readout.json", reading)
+    if options.only == "read":
+        return
+
+    evaluated = EvaluateSettings(
+        **config["evaluate"], out=options.out / "evaluate", model=config["model"]
+    )
+    chosen = {name: gates[name] for name in config["generate"]}
+    results = recipes.evaluate(model, plain, evaluated, chosen)
+    diagnosis = load_diagnosis(options.out / config["generate"][-1])
+    write_json(HERE / "results" / "results.json", results.to_json())
+    (HERE / "results" / "tables.md").write_text(to_markdown(results, diagnosis))
+    print(write_report(options.out / "evaluate"))
+
+
+def read_out(model, gates, prompts, xstest, out):
+    """Return AUROC and balanced accuracy of every gate on prompts it has not seen."""
+    test = prompts.select(split="test")
+    # The same prompts of a group in every language; all twins.
+    sample = take(test.select(where=lambda p: p.source != "starter"), 100)
+    sets = {
+        "polyrefuse": sample.select(languages=("en", "de", "ar", "ko", "th", "yo", "ba")),
+        "starter": test.select(where=lambda p: p.source == "starter"),
+        "xstest": replace(xstest, name="xstest"),
+    }
+    rows = []
+    for name, gate in gates.items():
+        for title, chosen in sets.items():
+            folder = out / "readout" / name / title
+            scores = recipes.score(model, gate, chosen, folder)
+            for language in chosen.languages:
+                own = [p for p in chosen if p.language == language and p.key in scores]
+                contrasts = CONTRASTS if title == "starter" else ("topic",)
+                for contrast in contrasts:
+                    members = contrast_members(own, contrast)
+                    sides = [[scores[p.key] for p in members if p.harmful is s] for s in (True, False)]
+                    threshold = gate.threshold(language)
+                    fired = [sum(x >= threshold for x in side) / len(side) if side else None for side in sides]
+                    rows.append({
+                        "gate": name, "set": title, "contrast": contrast, "language": language,
+                        "auroc": auroc(*sides), "fired_harmful": fired[0],
+                        "fired_harmless": fired[1], "n": [len(s) for s in sides],
+                    })
+    return {"gates": {n: {"layers": g.layers, "alpha": g.alpha, **{k: g.provenance[k] for k in ("rule", "k", "l2", "prompts")}} for n, g in gates.items()}, "rows": rows}
+
+
+if __name__ == "__main__":
+    main()
