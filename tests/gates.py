@@ -12,8 +12,7 @@ def random_gate(model, texts, *, layers=(1, 2), alpha=3.0, seed=0, thresholds=No
     rng = torch.Generator().manual_seed(seed)
     d = model.identity.d_model
     bases = {
-        layer: torch.linalg.qr(torch.randn(d, 3, generator=rng))[0].contiguous()
-        for layer in layers
+        layer: torch.linalg.qr(torch.randn(d, 3, generator=rng))[0].contiguous() for layer in layers
     }
     rank = 3 * len(layers)
     direction = torch.randn(d, generator=rng)

@@ -44,9 +44,14 @@ def test_write_replaces_the_whole_file_and_makes_missing_folders(tmp_path):
 def test_failure_inside_the_block_leaves_the_old_file_and_no_temporary(tmp_path, failure):
     path = tmp_path / "x.txt"
     write_text(path, "old")
-    with pytest.raises(type(failure)), atomic_path(path) as work:
-        work.write_text("half of the n")
-        raise failure
+
+    def fail():
+        with atomic_path(path) as work:
+            work.write_text("half of the n")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.txt"]
 

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from test_fit import HARM_AT, IDENTITY, SOURCES, planted, prompts_of
 
 from babelgate import calibration
 from babelgate.calibration import Plan, States, candidate_layers, side_of
@@ -18,6 +17,7 @@ from babelgate.metrics import auroc, balanced_accuracy
 from babelgate.results import Diagnosis
 from babelgate.thresholds import threshold_for
 from babelgate.types import Prompt, PromptSet
+from test_fit import HARM_AT, IDENTITY, SOURCES, planted, prompts_of
 
 TARGETS = ("sw", "yo")
 SET = PromptSet("planted", prompts_of((*SOURCES, *TARGETS), plain=9, pairs=5))
@@ -120,7 +120,9 @@ def test_limits_hold_for_each_source_of_prompts():
     )
     plan = Plan.of(PromptSet("s", marked), settings_with(train_per_cell=4))
     found = Counter(
-        p.source for p in plan.prompts if (p.language, p.split, p.label) == ("en", "train", "harmful")
+        p.source
+        for p in plan.prompts
+        if (p.language, p.split, p.label) == ("en", "train", "harmful")
     )
     assert found == {"big": 4, "twins": 4}
 
@@ -215,7 +217,9 @@ def test_thresholds_are_set_from_the_shots_that_provenance_names(made):
         shots = [k for k in found.gate.provenance["shots"] if k.startswith(f"{language}/")]
         assert Counter(harmful[k] for k in shots) == {True: 3, False: 3}
         assert all(k.startswith(f"{language}/train-") for k in shots)
-        sides = [[scores[language][row[k]] for k in shots if harmful[k] is x] for x in (True, False)]
+        sides = [
+            [scores[language][row[k]] for k in shots if harmful[k] is x] for x in (True, False)
+        ]
         want = threshold_for("shrunken", *sides, statistics)
         assert found.gate.thresholds[language] == pytest.approx(want)
     assert len(found.gate.provenance["shots"]) == 12
@@ -331,9 +335,7 @@ def test_gate_scores_are_val_scores_by_side(made):
     assert [g.language for g in found.diagnosis.gate_scores] == [*SOURCES, *TARGETS]
     for own in found.diagnosis.gate_scores:
         val = [
-            i
-            for i, p in enumerate(plan.prompts)
-            if (p.language, p.split) == (own.language, "val")
+            i for i, p in enumerate(plan.prompts) if (p.language, p.split) == (own.language, "val")
         ]
         for side, values in (
             ("harmful", own.harmful), ("harmless", own.harmless),

@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import COMMON, TEXTS, raw_model, tiny_model, tokenizer
 
 from babelgate.capture import capture, default_batch_tokens, plan_batches
 from babelgate.errors import StoreError, UserError
 from babelgate.models import ChatModel
 from babelgate.types import Prompt
+from tiny import COMMON, TEXTS, raw_model, tiny_model, tokenizer
 
 BOTH = ("t_post", "t_inst")
 
@@ -45,7 +46,9 @@ def everything(activations, layers=(0, 1, 2, 3), positions=BOTH):
 def passes(llama):
     """The number of rows of every pass through block 0, as they happen."""
     rows: list[int] = []
-    handle = llama.blocks[0].register_forward_hook(lambda _m, inputs, _o: rows.append(len(inputs[0])))
+    handle = llama.blocks[0].register_forward_hook(
+        lambda _m, inputs, _o: rows.append(len(inputs[0]))
+    )
     yield rows
     handle.remove()
 
@@ -59,13 +62,13 @@ def test_plan_laws(lengths, budget):
     assert sorted(order) == list(range(len(lengths)))  # every row once
     assert bounds[0] == 0
     assert bounds[-1] == len(lengths)
-    assert all(a < b for a, b in zip(bounds, bounds[1:]))  # no empty batch
-    batches = [[lengths[i] for i in order[a:b]] for a, b in zip(bounds, bounds[1:])]
+    assert all(a < b for a, b in pairwise(bounds))  # no empty batch
+    batches = [[lengths[i] for i in order[a:b]] for a, b in pairwise(bounds)]
     assert [x for batch in batches for x in batch] == sorted(lengths, reverse=True)
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(batch) <= budget
-    for batch, following in zip(batches, batches[1:]):  # no batch could have taken one more row
-        assert (len(batch) + 1) * max(batch) > budget, (batch, following)
+    for batch in batches[:-1]:  # none could have taken one more row
+        assert (len(batch) + 1) * max(batch) > budget
 
 
 def test_plan_by_hand():
@@ -183,7 +186,9 @@ def test_an_interrupted_capture_keeps_its_plan_under_another_batch_size(llama, t
     got = capture(llama, PROMPTS, tmp_path / "cut", batch_tokens=7777)
     assert got.store.batches == whole.store.batches
     assert len(passes) - 1 == len(whole.store.batches) - 1 - 2  # less the opening's own pass
-    assert torch.equal(everything(got, positions=("t_post",)), everything(whole, positions=("t_post",)))
+    assert torch.equal(
+        everything(got, positions=("t_post",)), everything(whole, positions=("t_post",))
+    )
 
 
 # A process that imports once and forks a child per capture, so that killing one costs no import.
@@ -383,9 +388,7 @@ def test_an_error_that_halving_cannot_cure_is_raised(tmp_path, monkeypatch, erro
 def test_a_prompt_longer_than_the_context_is_counted_out(llama, tmp_path, share_opening):
     template = llama.encode(["a"]).lengths[0] - 1
     fits, too_long = "a" * (512 - template), "a" * (513 - template)
-    got = capture(
-        llama, prompts_of(["Hi", too_long, fits]), tmp_path, share_opening=share_opening
-    )
+    got = capture(llama, prompts_of(["Hi", too_long, fits]), tmp_path, share_opening=share_opening)
     assert got.excluded == {"en/1": "513 tokens, longer than the context of 512"}
     assert got.layer(3).isnan().all(1).tolist() == [False, True, False]
     alone = capture(llama, prompts_of(["Hi"]), tmp_path / "alone")
@@ -450,7 +453,7 @@ def test_other_wrong_arguments(llama, tmp_path):
         capture(llama, [], tmp_path / "s")
     with pytest.raises(UserError, match=r"dtype 'int4' is not one of .*bfloat16"):
         capture(llama, PROMPTS, tmp_path / "s", dtype="int4")
-    with pytest.raises(UserError, match="share keys, such as 'en/0'.*unique"):
+    with pytest.raises(UserError, match="several prompts have the key 'en/0'.*unique"):
         capture(llama, [*PROMPTS, Prompt("0", "en", "other", "harmful", "val")], tmp_path / "s")
     assert not (tmp_path / "s").exists()
 

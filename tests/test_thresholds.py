@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def paper_by_words(harmful, harmless):
     """Sorted scores, midpoints, one beyond each end; the first of highest class-balanced F1."""
     distinct = sorted({Fraction(s) for s in [*harmful, *harmless]})
     points = [distinct[0] - 1]
-    points += [(a + b) / 2 for a, b in zip(distinct, distinct[1:])]
+    points += [(a + b) / 2 for a, b in pairwise(distinct)]
     points += [distinct[-1] + 1]
 
     def f1(hits, false_alarms, misses):
@@ -95,6 +96,15 @@ def test_paper_rule_by_hand():
     # Separated pairs: the middle.
     assert paper_rule([2.0], [1.0]) == 1.5
     assert paper_rule([5, 6], [0, 1]) == 3.0
+
+
+def test_paper_rule_takes_the_first_of_equals_whatever_the_rounding():
+    """Harmful 0 0 1; harmless -1 three times, 0 three times, 1.
+
+    At -0.5 4 of 10 are wrong, harmful F1 6/(6 + 4), harmless 6/(6 + 4). At 0.5 3 are wrong, harmful
+    2/(2 + 3), harmless 12/(12 + 3). Both means are 3/5, the second a rounding error above it.
+    """
+    assert paper_rule([0, 0, 1], [-1, -1, -1, 0, 0, 0, 1]) == -0.5
 
 
 def test_paper_rule_on_an_inverted_pair_fires_always():
@@ -182,7 +192,9 @@ def test_shrunken_rule_by_hand():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(1, 6).flatmap(lambda k: st.lists(st.floats(-9, 9), min_size=2 * k, max_size=2 * k)))
+@given(
+    st.integers(1, 6).flatmap(lambda k: st.lists(st.floats(-9, 9), min_size=2 * k, max_size=2 * k))
+)
 def test_shrunken_lies_between_the_source_and_what_the_shots_say(values):
     k = len(values) // 2
     harmful, harmless = values[:k], values[k:]

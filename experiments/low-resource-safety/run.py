@@ -8,9 +8,8 @@ Reads config.toml beside it. Every stage resumes; results go to results/ beside 
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from babelgate import load_model, load_prompts, recipes, write_report
@@ -43,7 +42,7 @@ def main() -> None:
         contrast = settings.get("contrast")
         fit = CalibrateSettings(**settings, out=options.out / name, model=config["model"])
         # One set of activations serves all gates that train on the same prompts.
-        shared = options.out / ("activations-both" if contrast else "activations-plain")
+        shared = options.out / "activations"
         link = fit.out / "activations"
         fit.out.mkdir(parents=True, exist_ok=True)
         shared.mkdir(parents=True, exist_ok=True)
@@ -90,15 +89,37 @@ def read_out(model, gates, prompts, xstest, out):
                 contrasts = CONTRASTS if title == "starter" else ("topic",)
                 for contrast in contrasts:
                     members = contrast_members(own, contrast)
-                    sides = [[scores[p.key] for p in members if p.harmful is s] for s in (True, False)]
+                    sides = [
+                        [scores[p.key] for p in members if p.harmful is s] for s in (True, False)
+                    ]
                     threshold = gate.threshold(language)
-                    fired = [sum(x >= threshold for x in side) / len(side) if side else None for side in sides]
-                    rows.append({
-                        "gate": name, "set": title, "contrast": contrast, "language": language,
-                        "auroc": auroc(*sides), "fired_harmful": fired[0],
-                        "fired_harmless": fired[1], "n": [len(s) for s in sides],
-                    })
-    return {"gates": {n: {"layers": g.layers, "alpha": g.alpha, **{k: g.provenance[k] for k in ("rule", "k", "l2", "prompts")}} for n, g in gates.items()}, "rows": rows}
+                    fired = [
+                        sum(x >= threshold for x in side) / len(side) if side else None
+                        for side in sides
+                    ]
+                    rows.append(
+                        {
+                            "gate": name,
+                            "set": title,
+                            "contrast": contrast,
+                            "language": language,
+                            "auroc": auroc(*sides),
+                            "fired_harmful": fired[0],
+                            "fired_harmless": fired[1],
+                            "n": [len(s) for s in sides],
+                        }
+                    )
+    return {
+        "gates": {
+            n: {
+                "layers": g.layers,
+                "alpha": g.alpha,
+                **{k: g.provenance[k] for k in ("rule", "k", "l2", "prompts")},
+            }
+            for n, g in gates.items()
+        },
+        "rows": rows,
+    }
 
 
 if __name__ == "__main__":

@@ -106,10 +106,23 @@ class Plan:
         shots = max(settings.shot_pool, settings.shots)
         parts = [
             _limited(train.select(languages=sources), settings.train_per_cell, seed),
-            take(train.select(languages=targets), shots, seed),
+            take(_for_thresholds(train.select(languages=targets)), shots, seed),
             _limited(pool.select(split="val"), settings.val_per_cell, seed),
         ]
         return Plan(PromptSet.union(parts), tuple(sources), tuple(targets))
+
+
+def _for_thresholds(prompts: PromptSet) -> PromptSet:
+    """Return the prompts that thresholds are set and scored on: not a contrast set's.
+
+    Where a language has harmful prompts without a twin, thresholds are for prompts like those, and
+    a contrast set is there to train the probe. Otherwise all prompts count.
+    """
+    plain = {(p.language, p.source) for p in prompts if p.harmful and p.pair_id is None}
+    covered = {language for language, _ in plain}
+    return prompts.select(
+        where=lambda p: p.language not in covered or (p.language, p.source) in plain
+    )
 
 
 def _limited(prompts: PromptSet, per_cell: int | None, seed: int) -> PromptSet:
@@ -236,11 +249,12 @@ def _thresholds(
     rows: list[ThresholdRow] = []
     for number, language in enumerate(plan.targets):
         data, own_scores = fitter.data, scores[language]
-        train, val = (
-            _pick(own_scores, data.sides(data.pool(language, split))) for split in ("train", "val")
-        )
-        seed = [settings.seed, number]
-        picked = _draw(data.pool(language, "train"), settings.shots, seed, language)
+        pools = [
+            _for_thresholds(PromptSet(split, tuple(data.pool(language, split)))).prompts
+            for split in ("train", "val")
+        ]
+        train, val = (_pick(own_scores, data.sides(pool)) for pool in pools)
+        picked = _draw(pools[0], settings.shots, [settings.seed, number], language)
         shots += [p.key for p in picked]
         own = _pick(own_scores, data.sides(picked))
         threshold = threshold_for(settings.rule, *own, statistics)
@@ -267,7 +281,7 @@ def _thresholds(
     return thresholds, shots, rows
 
 
-def _draw(pool: list[Prompt], k: int, seed: list[int], language: str) -> list[Prompt]:
+def _draw(pool: Sequence[Prompt], k: int, seed: list[int], language: str) -> list[Prompt]:
     rng = np.random.default_rng(seed)
     picked: list[Prompt] = []
     for harmful in (True, False):

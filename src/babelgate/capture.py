@@ -1,8 +1,8 @@
 """The only reader of activations: any layers and positions of any prompts, in one pass.
 
-Cost: ``2 x parameters of the blocks up to the last layer needed x prompt tokens after the template's
-opening`` floating-point operations. The pass stops after the last layer needed, computes no logits,
-computes the opening once, and pads little because prompts of like length share a batch.
+Cost: ``2 x parameters of the blocks up to the last layer needed x prompt tokens after the
+template's opening`` floating-point operations. The pass stops after the last layer needed, computes
+no logits, computes the opening once, and pads little because prompts of like length share a batch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from .errors import StoreError, UserError
 from .models.chat import ChatModel
 from .models.hooks import block_hooks, until_stopped
+from .models.memory import free_memory, is_out_of_memory
 from .models.prefix import SharedPrefix, shared_prefix
 from .models.template import Tokens
 from .store import DTYPES, ActivationStore, StoreSpec
@@ -115,7 +116,7 @@ def capture(
         raise UserError("there are no prompts to capture")
     if twice := [key for key, n in Counter(p.key for p in prompts).items() if n > 1]:
         raise UserError(
-            f"{len(prompts)} prompts share keys, such as {twice[0]!r}; language and id must be unique"
+            f"several prompts have the key {twice[0]!r}; language and id together must be unique"
         )
 
     tokens = model.encode([p.text for p in prompts])
@@ -146,14 +147,6 @@ def capture(
     if not store.complete:
         raise StoreError(f"activation store {folder} is incomplete; run the command again")
     return Activations(store, tuple(p.key for p in prompts))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether halving the batch may help: processors and Apple's say so in a plain RuntimeError."""
-    known = ("out of memory", "can't allocate memory")
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(
-        words in str(error) for words in known
-    )
 
 
 @dataclass
@@ -211,11 +204,10 @@ class _Reader:
         try:
             return self._pass(rows, prefix)
         except (RuntimeError, MemoryError) as error:
-            if len(rows) == 1 or not _out_of_memory(error):
+            if len(rows) == 1 or not is_out_of_memory(error):
                 raise
         # Outside the handler, so that the failed pass's tensors are free before the next try.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         half = len(rows) // 2
         parts = [self._forward(part, prefix) for part in (rows[:half], rows[half:])]
         return torch.cat(parts, dim=2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import click
 
 from ._version import __version__
 from .console import note
-from .errors import BabelgateError
+from .errors import BabelgateError, LanguageError
 
 _PLAIN: dict[Any, Any] = {int: click.INT, float: click.FLOAT, bool: click.BOOL, Path: click.Path()}
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         sys.exit(_explain(error))
 
 
@@ -83,7 +84,7 @@ def _explain(error: Exception) -> int:
 
 
 def settings_command(name: str, help_: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Return a decorator that makes a command of ``run(settings, json)`` with one flag per field."""
+    """Return a decorator that makes a command of ``run(settings, json)``, a flag per field."""
 
     def decorate(run: Callable[..., None]) -> click.Command:
         from .config import COMMANDS, build
@@ -153,6 +154,11 @@ def _load(settings: Any) -> tuple[Any, Any]:
     if contrast := getattr(settings, "contrast", None):
         spec = f"{spec}+{contrast}"
     prompts = load_prompts(spec)
+    asked = [getattr(settings, name, None) or () for name in ("languages", "sources", "targets")]
+    if missing := [code for code in dict.fromkeys(sum(asked, ())) if code not in prompts.languages]:
+        raise LanguageError(
+            f"no prompts in {', '.join(missing)}; {spec} has {', '.join(prompts.languages)}"
+        )
     note(f"Loading {settings.model}")
     model = load_model(
         settings.model,
@@ -206,7 +212,8 @@ def calibrate(settings: Any, json_: bool) -> None:
     else:
         print_diagnosis(found.diagnosis)
     note(
-        f"Gate: {settings.out / 'gate'} (read gate.json); next: babelgate evaluate --out {settings.out}"
+        f"Gate: {settings.out / 'gate'} (read gate.json); "
+        f"next: babelgate evaluate --out {settings.out}"
     )
 
 

@@ -71,8 +71,9 @@ def complete(
 ) -> list[Completion]:
     """Return one completion per method and prompt, generating only those that ``file`` lacks.
 
-    Each line of the file carries a key of model, method, prompt text and length limit; lines with
-    another key are stale and are removed. Finished batches are on disk before the next one starts.
+    Each line of the file carries a key of model, method, prompt text and length limit. A line for a
+    wanted reply with another key is stale and is removed; replies of other methods and languages
+    stay. Finished batches are on disk before the next one starts.
     """
     wanted = {
         (method.name, prompt.key): _key(model, method, prompt, limits[prompt.language])
@@ -82,6 +83,7 @@ def complete(
     log = JsonLines(file)
     lines = log.read()
     kept: dict[tuple[str, str], Completion] = {}
+    current = []
     for number, line in enumerate(lines, 1):
         try:
             made = Completion.from_json(line)
@@ -90,8 +92,10 @@ def complete(
         key = wanted.get((made.method, made.key))
         if key is not None and key == line.get("key"):
             kept[made.method, made.key] = made
-    if len(kept) < len(lines):
-        log.rewrite({**c.to_json(), "key": wanted[k]} for k, c in kept.items())
+        if key is None or key == line.get("key"):
+            current.append(line)
+    if len(current) < len(lines):
+        log.rewrite(current)
     if on_replies is not None:
         on_replies(len(kept))
     for method in methods:

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, LanguageError, did_you_mean
+from .languages import normalise_code
 
 _ENVIRONMENT = "BABELGATE_"
 AnySettings = TypeVar("AnySettings", bound="Settings")
@@ -28,35 +29,45 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """Which model, where and how."""
 
-    model: str = Field("demo", description="hub id, folder, .gguf file, demo or smollm2")
-    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    model: str = Field(default="demo", description="hub id, folder, .gguf file, demo or smollm2")
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub model")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="number type of the weights; auto suits the device"
+        default="auto", description="number type of the weights; auto suits the device"
     )
-    blocks: str | None = Field(None, description="dotted name of the decoder blocks")
-    chat_template: str | None = Field(None, description="Jinja file or source, or plain")
+    blocks: str | None = Field(default=None, description="dotted name of the decoder blocks")
+    chat_template: str | None = Field(default=None, description="Jinja file or source, or plain")
 
 
 class PromptSettings(Settings):
     """Which prompts."""
 
     prompts: str = Field(
-        "starter",
+        default="starter",
         description="starter, a file or folder, polyrefuse:PATH, multijail:PATH, hf:ID@COMMIT",
     )
     languages: tuple[str, ...] | None = Field(
-        None, description="codes, comma-separated; all by default"
+        default=None, description="codes, comma-separated; all by default"
     )
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    seed: int = Field(default=0, ge=0, description="seed of every random choice")
+
+    @field_validator("languages", "sources", "targets", check_fields=False)
+    @classmethod
+    def _as_the_registry_spells(cls, codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        try:
+            return None if codes is None else tuple(dict.fromkeys(map(normalise_code, codes)))
+        except LanguageError as error:
+            raise ValueError(str(error)) from None
 
 
 class RunSettings(ModelSettings, PromptSettings):
     """What every command that computes shares."""
 
-    out: Path = Field(Path("runs/latest"), description="run folder; finished work in it is reused")
+    out: Path = Field(
+        default=Path("runs/latest"), description="run folder; finished work in it is reused"
+    )
     batch_tokens: int | None = Field(
-        None,
+        default=None,
         ge=16,
         description="tokens per forward pass when capturing; suits the device by default",
     )
@@ -65,52 +76,70 @@ class RunSettings(ModelSettings, PromptSettings):
 class MeasureSettings(RunSettings):
     """Generate and judge, without a gate."""
 
-    split: Literal["train", "val", "test"] = Field("test", description="which split to measure on")
+    split: Literal["train", "val", "test"] = Field(
+        default="test", description="which split to measure on"
+    )
     per_cell: int | None = Field(
-        None, ge=1, description="prompts per language and label; all by default"
+        default=None, ge=1, description="prompts per language and label; all by default"
     )
     max_new_tokens: int = Field(
-        48,
+        default=48,
         ge=1,
         description="reply length in English; other languages get it times their fertility",
     )
-    rows: int | None = Field(None, ge=1, description="replies generated together")
-    judge: str = Field("lexicon", description="who decides what refuses")
+    rows: int | None = Field(default=None, ge=1, description="replies generated together")
+    judge: str = Field(default="lexicon", description="who decides what refuses")
 
 
 class CalibrateSettings(RunSettings):
     """Fit a gate."""
 
     sources: tuple[str, ...] | None = Field(
-        None, description="languages the gate is fitted on; by default the high-tier ones there are"
+        default=None,
+        description="languages the gate is fitted on; by default the high-tier ones there are",
     )
     targets: tuple[str, ...] | None = Field(
-        None, description="languages with thresholds of their own; by default all others"
+        default=None, description="languages with thresholds of their own; by default all others"
     )
     contrast: str | None = Field(
-        None, description="prompt set with harmless twins to train with as well, such as starter"
+        default=None,
+        description="prompt set with harmless twins to train with as well, such as starter",
     )
     train_per_cell: int | None = Field(
-        None, ge=2, description="train prompts per source language and label; all by default"
+        default=None,
+        ge=2,
+        description="train prompts per source language and label; all by default",
     )
     val_per_cell: int | None = Field(
-        None, ge=2, description="val prompts per language and label; all by default"
+        default=None, ge=2, description="val prompts per language and label; all by default"
     )
     shot_pool: int = Field(
-        32, ge=1, description="target train prompts per label to draw shots from"
+        default=32, ge=1, description="target train prompts per label to draw shots from"
     )
     layers: tuple[int, ...] | None = Field(
-        None, description="blocks to read; by default chosen on source languages left out in turn"
+        default=None,
+        description="blocks to read; by default chosen on source languages left out in turn",
     )
-    readout_layers: int = Field(3, ge=1, le=8, description="read at most this many blocks")
-    rank: int = Field(10, ge=1, description="dimensions of each block's subspace")
-    shots: int = Field(4, ge=0, description="labelled target examples per class for the threshold")
+    readout_layers: int = Field(default=3, ge=1, le=8, description="read at most this many blocks")
+    rank: int = Field(default=10, ge=1, description="dimensions of each block's subspace")
+    shots: int = Field(
+        default=4, ge=0, description="labelled target examples per class for the threshold"
+    )
     rule: Literal["source", "paper", "shrunken"] = Field(
-        "shrunken", description="how shots set a threshold"
+        default="shrunken", description="how shots set a threshold"
     )
-    curve: tuple[int, ...] = Field((0, 1, 2, 4, 8), description="shots to draw the curve for")
-    draws: int = Field(50, ge=1, description="random draws of the shots per point of the curve")
-    strength: float = Field(1.0, ge=0, description="factor on the paper's steering strength")
+    curve: tuple[int, ...] = Field(
+        default=(0, 1, 2, 4, 8), description="shots to draw the curve for"
+    )
+    draws: int = Field(
+        default=50, ge=1, description="random draws of the shots per point of the curve"
+    )
+    strength: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="factor on the paper's steering strength",
+    )
 
     @field_validator("curve")
     @classmethod
@@ -123,9 +152,11 @@ class CalibrateSettings(RunSettings):
 class EvaluateSettings(MeasureSettings):
     """Generate with and without a gate, and judge."""
 
-    gate: Path | None = Field(None, description="gate folder; by default the one in the run folder")
+    gate: Path | None = Field(
+        default=None, description="gate folder; by default the one in the run folder"
+    )
     language_known: bool = Field(
-        True, description="use the prompt's stated language; otherwise it is identified"
+        default=True, description="use the prompt's stated language; otherwise it is identified"
     )
 
 
@@ -178,8 +209,9 @@ def _from_file(file: Path, kind: type[Settings], section: str) -> dict[str, Any]
     own = document.get(section, {})
     own = own if isinstance(own, dict) else {}
     problems = [
-        f"{name}: no such setting.{did_you_mean(name, sorted(known_anywhere))}"
-        for name in [*(set(top) - known_anywhere), *(set(own) - set(kind.model_fields))]
+        f"{name}: no such setting.{did_you_mean(name, sorted(known))}"
+        for names, known in ((top, known_anywhere), (own, set(kind.model_fields)))
+        for name in set(names) - known
     ]
     problems += [
         f"[{name}]: no such command.{did_you_mean(name, list(COMMANDS))}"

@@ -59,8 +59,8 @@ def mean_difference(harmful: torch.Tensor, harmless: torch.Tensor) -> torch.Tens
 def source_subspace(directions: torch.Tensor, rank: int) -> torch.Tensor:
     """Return the top right singular vectors of stacked directions, ``[n, d] -> [d, r]``.
 
-    ``r = min(rank, n, d)``. Each column's sign is fixed so that its largest entry is positive, which
-    makes files reproducible across linear-algebra libraries. Source: arXiv 2606.01196, section 3.
+    ``r = min(rank, n, d)``. Each column's sign is fixed so that its largest entry is positive,
+    which makes files reproducible across linear-algebra libraries. Source: arXiv 2606.01196.
     """
     if rank < 1:
         raise UserError(f"rank {rank}: expected at least 1")

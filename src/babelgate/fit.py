@@ -63,21 +63,24 @@ class Data:
 
     @cached_property
     def _held_out(self) -> dict[tuple[str, Contrast], Sides]:
-        return {
-            (language, contrast): self.sides(contrast_members(self.pool(language, "val"), contrast))
-            for language in dict.fromkeys(p.language for p in self.prompts)
-            for contrast in CONTRASTS
-        }
+        languages = dict.fromkeys(p.language for p in self.prompts)
+        return self._by_contrast(languages, "val")
 
     @cached_property
     def train_groups(self) -> dict[tuple[str, Contrast], Sides]:
         """Rows of the sources' train prompts per language and contrast, where both sides exist."""
-        found = {
-            (source, contrast): self.sides(contrast_members(self.pool(source, "train"), contrast))
-            for source in self.sources
-            for contrast in CONTRASTS
-        }
+        found = self._by_contrast(self.sources, "train")
         return {key: sides for key, sides in found.items() if all(len(side) for side in sides)}
+
+    def _by_contrast(
+        self, languages: Iterable[str], split: str
+    ) -> dict[tuple[str, Contrast], Sides]:
+        found: dict[tuple[str, Contrast], Sides] = {}
+        for language in languages:
+            pool = self.pool(language, split)
+            for contrast in CONTRASTS:
+                found[language, contrast] = self.sides(contrast_members(pool, contrast))
+        return found
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ class Fitter:
         """Return what a set of layers achieves on source languages left out one at a time."""
         sources = self.data.sources
         scores = self.scores(layers, l2, sources)
-        values = {
+        values: dict[Contrast, list[Sides]] = {
             contrast: [_pick(scores[s], self.data.held_out(s, contrast)) for s in sources]
             for contrast in CONTRASTS
         }
@@ -220,7 +223,7 @@ class Fitter:
         return max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else round(c.merit, 6))
 
     def choose_layers(self, allowed: Sequence[int], most: int) -> list[Choice]:
-        """Return every choice tried, the best one first: forward selection of up to ``most`` layers.
+        """Return every choice tried, the best first: forward selection of up to ``most`` layers.
 
         A further layer is taken only where it raises the merit. Uses source languages alone.
 
@@ -233,8 +236,8 @@ class Fitter:
         best = max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else c.merit)
         if math.isnan(best.merit):
             raise UserError(
-                "layers cannot be chosen: the source languages have no val prompts of both classes. "
-                "Add a val split, or name the layers with `--layers`"
+                "layers cannot be chosen: the source languages have no val prompts of both "
+                "classes. Add a val split, or name the layers with `--layers`"
             )
         while len(best.layers) < most:
             more = [self.best_l2([*best.layers, x]) for x in allowed if x not in best.layers]

@@ -34,7 +34,7 @@ class Gate:
         model: what the gate was fitted on; ``provenance`` how.
 
     Raises:
-        GateError: if shapes disagree or a value is not finite.
+        GateError: if shapes disagree, a tensor is not float32 or a value is not finite.
     """
 
     layers: tuple[int, ...]
@@ -70,6 +70,8 @@ class Gate:
                 f"together or the model (d = {d}, {self.model.n_layers} blocks)"
             )
         tensors = [*self.bases.values(), self.mean, self.scale, self.weight, self.direction]
+        if others := {str(t.dtype) for t in tensors} - {"torch.float32"}:
+            raise GateError(f"gate tensors are float32, not {', '.join(sorted(others))}")
         numbers = [self.bias, self.alpha, self.default_threshold, *self.thresholds.values()]
         if not all(bool(torch.isfinite(t).all()) for t in tensors) or not bool(
             torch.isfinite(torch.tensor(numbers, dtype=torch.float64)).all()

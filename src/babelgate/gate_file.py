@@ -27,7 +27,8 @@ def save_gate(gate: Gate, folder: Path) -> None:
     tensors = {f"basis.{layer}": basis.contiguous() for layer, basis in gate.bases.items()}
     for name in ("mean", "scale", "weight", "direction"):
         tensors[name] = getattr(gate, name).contiguous()
-    data = save(tensors, metadata={"format": "babelgate gate", "schema": str(_SCHEMA)})
+    # One key: safetensors writes several in an order of its own, and files would not be alike.
+    data = save(tensors, metadata={"format": "babelgate gate"})
     with atomic_path(folder / "gate.safetensors") as work:
         work.write_bytes(data)
     write_json(
@@ -64,7 +65,8 @@ def load_gate(folder: Path) -> Gate:
     try:
         if meta["schema"] != _SCHEMA:
             raise GateError(
-                f"{folder / 'gate.json'} has schema {meta['schema']!r}; this version reads {_SCHEMA}"
+                f"{folder / 'gate.json'} has schema {meta['schema']!r}; this version reads "
+                f"schema {_SCHEMA}"
             )
         if meta["tensors"] != _tensor_hash(tensors):
             raise GateError(
@@ -93,7 +95,8 @@ def load_gate(folder: Path) -> Gate:
         )
     except GateError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    # RuntimeError: torch's refusal of kinds of numbers that safetensors knows and it cannot read.
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise GateError(
             f"gate in {folder} is incomplete or damaged ({type(error).__name__}: {error}); "
             "calibrate again"

@@ -17,6 +17,7 @@ from .errors import UserError
 from .interventions.base import Batch, Decision, Intervention, Phase, Steering
 from .models.chat import ChatModel
 from .models.hooks import BlockHook, block_hooks
+from .models.memory import free_memory, is_out_of_memory
 from .models.prefix import SharedPrefix, keeps_every_key, shared_prefix
 from .models.template import Tokens
 
@@ -58,9 +59,9 @@ def generate(
 ) -> Iterator[list[Reply]]:
     """Yield finished batches of greedy replies.
 
-    Rows of like length share a batch, and all rows the template's opening, which is computed once. ``max_new_tokens`` may differ by row. ``languages`` are
-    passed to the intervention; None means that it must identify them. A batch that does not fit the
-    memory is halved.
+    Rows of like length share a batch, and all rows the template's opening, which is computed once.
+    ``max_new_tokens`` may differ by row. ``languages`` are passed to the intervention; None means
+    that it must identify them. A batch that does not fit the memory is halved.
 
     Raises:
         UserError: if a prompt and its reply do not fit the model's context.
@@ -86,14 +87,16 @@ def generate(
             if intervention is not None:
                 words = tuple(texts[i] for i in batch)
                 steering = intervention.start(Batch(words, tuple(given[i] for i in batch)))
-            yield _Decoder(model, intervention, steering, openings).run(tokens, batch, limits)
-        except (torch.cuda.OutOfMemoryError, MemoryError):
-            if len(batch) == 1:
+            replies = _Decoder(model, intervention, steering, openings).run(tokens, batch, limits)
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             half = len(batch) // 2
             pending[:0] = [batch[:half], batch[half:]]
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        else:
+            yield replies
+            continue
+        free_memory()
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,7 @@ class _Openings:
     edited: SharedPrefix | None
 
     @staticmethod
-    def of(
-        model: ChatModel, tokens: Tokens, intervention: Intervention | None
-    ) -> _Openings | None:
+    def of(model: ChatModel, tokens: Tokens, intervention: Intervention | None) -> _Openings | None:
         """Compute the openings, or return None where rows cannot share one exactly."""
         ids = model.template.opening
         if not all(row[: len(ids)] == ids and len(row) > len(ids) for row in tokens.ids):

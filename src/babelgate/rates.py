@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,28 +125,26 @@ def _row(judged: Judged, method: str, language: str, thresholds: Mapping[str, fl
 def _gate_row(
     judged: Judged, method: str, language: str, thresholds: Mapping[str, float]
 ) -> GateRow | None:
-    made = [
-        (p, c)
-        for p in judged.prompts
-        if p.language == language
-        and (c := judged.completions.get((method, p.key))) is not None
-        and c.gate_score is not None
-    ]
-    if not made or language not in thresholds:
+    scores: dict[Label, list[float]] = {label: [] for label in LABELS}
+    identified: Counter[str] = Counter()
+    for prompt in judged.prompts:
+        made = judged.completions.get((method, prompt.key))
+        if prompt.language == language and made is not None and made.gate_score is not None:
+            scores[prompt.label].append(made.gate_score)
+            identified[made.gate_language or "unsure"] += 1
+    if not identified or language not in thresholds:
         return None
-    harmful = [c.gate_score for p, c in made if p.harmful]
-    harmless = [c.gate_score for p, c in made if not p.harmful]
     fired = {label: wilson(judged.fired(method, language, label)) for label in LABELS}
-    area = auroc(harmful, harmless)
-    accuracy = balanced_accuracy(harmful, harmless, thresholds[language])
+    sides = scores["harmful"], scores["harmless"]
+    area, accuracy = auroc(*sides), balanced_accuracy(*sides, thresholds[language])
     return GateRow(
         fired_harmful=fired["harmful"],
         fired_harmless=fired["harmless"],
         selectivity=difference(fired["harmful"], fired["harmless"]),
-        auroc=None if math.isnan(area) else area,
-        balanced_accuracy=None if math.isnan(accuracy) else accuracy,
+        auroc=_known(area),
+        balanced_accuracy=_known(accuracy),
         threshold=thresholds[language],
-        identified=dict(Counter(c.gate_language or "unsure" for _, c in made)),
+        identified=dict(identified),
     )
 
 
@@ -222,16 +220,28 @@ def comparisons(judged: Judged, *, seed: int, reference: str = "base") -> list[C
                     for label, sign in sides.items()
                 ]
                 d = paired_difference(pairs, resamples)
-                numbers = (None if math.isnan(x) else x for x in (d.delta, d.low, d.high, d.p))
-                batch.append(Comparison(reference, method, group, metric, *numbers, None, d.n))
+                batch.append(
+                    Comparison(
+                        a=reference,
+                        b=method,
+                        group=group,
+                        metric=metric,
+                        delta=_known(d.delta),
+                        low=_known(d.low),
+                        high=_known(d.high),
+                        p=_known(d.p),
+                        p_holm=None,
+                        n=d.n,
+                    )
+                )
         adjusted = holm([math.nan if c.p is None else c.p for c in batch])
-        found += [
-            Comparison(c.a, c.b, c.group, c.metric, c.delta, c.low, c.high, c.p,
-                       None if math.isnan(p) else p, c.n)
-            for c, p in zip(batch, adjusted)
-        ]  # fmt: skip
+        found += [replace(c, p_holm=_known(p)) for c, p in zip(batch, adjusted)]
     return found
 
 
 def _resamples(judged: Judged, seed: int) -> Resamples:
     return Resamples.draw([p.group_id for p in judged.prompts], n=BOOTSTRAP, seed=seed)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -5,6 +5,7 @@ Each job is a few resumable stages in one run folder; running it again does what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def measure(model: ChatModel, prompts: PromptSet, settings: MeasureSettings) -> 
         UserError: for an unknown judge.
     """
     run = _open(settings.out, "measure", settings, model, prompts)
-    return _judged_run(run, model, prompts, settings, [BASE], {})
+    return _judged_run(run, model, prompts, settings, [BASE], {})[0]
 
 
 def evaluate(
@@ -65,8 +66,10 @@ def evaluate(
         Method(name, GatedIntervention(gate, name), _gate_key(gate), settings.language_known)
         for name, gate in gates.items()
     ]
-    results = _judged_run(run, model, prompts, settings, [BASE, *methods], gates)
-    _update_scores(settings.out, *next(iter(gates.items())))
+    results, completions = _judged_run(run, model, prompts, settings, [BASE, *methods], gates)
+    name, gate = next(iter(gates.items()))
+    sides = {p.key: calibration.side_of(p) for p in prompts}
+    _update_scores(settings.out, gate, [c for c in completions if c.method == name], sides)
     return results
 
 
@@ -100,7 +103,7 @@ def _judged_run(
     settings: MeasureSettings,
     methods: Sequence[Method],
     gates: Mapping[str, Gate],
-) -> Results:
+) -> tuple[Results, list[Completion]]:
     judge = get_judge(settings.judge)
     chosen = _select(run, model, prompts, settings)
     limits = reply_limits(model, prompts, settings.max_new_tokens)
@@ -143,7 +146,7 @@ def _judged_run(
         comparisons=tuple(rates.comparisons(judged, seed=settings.seed)),
     )
     write_json(settings.out / "results.json", results.to_json())
-    return results
+    return results, completions
 
 
 def _select(
@@ -192,31 +195,29 @@ def _judge(
     return verdicts
 
 
-def _update_scores(out: Path, method: str, gate: Gate) -> None:
+def _update_scores(
+    out: Path, gate: Gate, completions: Sequence[Completion], sides: Mapping[str, str]
+) -> None:
     """Put a gate's scores on the evaluated prompts into ``diagnosis.json``, if there is one."""
     diagnosis = load_diagnosis(out)
     if diagnosis is None:
         return
+    pools: dict[str, dict[str, list[float]]] = {}
+    for made in completions:
+        empty: dict[str, list[float]] = {"harmful": [], "harmless": [], "harmless_twins": []}
+        if made.gate_score is not None:
+            pool = pools.setdefault(made.language, empty)
+            pool[sides[made.key]].append(round(made.gate_score, 5))
     roles = dict(gate.provenance.get("roles", {}))
-    prompts = {p["key"]: p for p in JsonLines(out / "prompts.jsonl").read()}
-    by_language: dict[str, dict[str, list[float]]] = {}
-    for line in JsonLines(out / "completions.jsonl").read():
-        made = Completion.from_json(line)
-        if made.method != method or made.gate_score is None or made.key not in prompts:
-            continue
-        sides = by_language.setdefault(
-            made.language, {"harmful": [], "harmless": [], "harmless_twins": []}
-        )
-        sides[prompts[made.key]["side"]].append(round(made.gate_score, 5))
     scores = tuple(
         GateScores(
             language=language,
             tier=tier(language),
             role=str(roles.get(language, "")),
             threshold=gate.threshold(language),
-            **{side: tuple(values) for side, values in sides.items()},
+            **{side: tuple(values) for side, values in pool.items()},
         )
-        for language, sides in by_language.items()
+        for language, pool in pools.items()
     )
     write_json(out / "diagnosis.json", replace(diagnosis, gate_scores=scores).to_json())
 
@@ -239,7 +240,7 @@ def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings)
     ``prompts`` holds the contrast set too where one is used.
 
     Raises:
-        PromptError: if a language lacks train or val prompts, or has fewer than the shots asked for.
+        PromptError: if a language lacks train or val prompts, or has fewer than the shots.
         LanguageError: for a source or target without prompts.
         StoreError: if activations cannot be stored.
     """
@@ -272,19 +273,20 @@ def capture_languages(
     layers: Sequence[int] | None = None,
     batch_tokens: int | None = None,
 ) -> calibration.States:
-    """Capture ``t_post`` activations into one store per language, so that adding a language
-    computes only that language.
+    """Capture ``t_post`` activations into one store per language and source of prompts, so that
+    adding a language or a contrast set computes only what is new.
     """
     stores: list[Activations] = []
+    parts = dict.fromkeys((p.language, p.source) for p in prompts)
     with progress() as bar:
         task = bar.add_task("reading activations", total=len(prompts))
-        for language in prompts.languages:
-            own = prompts.select(languages=[language])
+        for language, source in parts:
+            own = prompts.select(languages=[language], where=lambda p, s=source: p.source == s)
             stores.append(
                 capture(
                     model,
                     own.prompts,
-                    folder / language,
+                    folder / language / (re.sub(r"[^\w.-]+", "_", source) or "prompts"),
                     layers=layers,
                     batch_tokens=batch_tokens,
                     on_batch=lambda n: bar.advance(task, n),

@@ -1,4 +1,4 @@
-"""The numbers of a run as files: ``results.json`` (rates) and ``diagnosis.json`` (activation space).
+"""The numbers of a run: ``results.json`` (rates) and ``diagnosis.json`` (activation space).
 
 The report reads these and nothing else, so a run can be reported on a machine without the model.
 """

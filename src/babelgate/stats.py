@@ -119,9 +119,9 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
 def macro(sides: Sequence[tuple[float, Sequence[Cell]]], resamples: Resamples) -> Estimate:
     """Return ``sum of sign x (unweighted mean of the cells' rates)`` with a bootstrap interval.
 
-    One side with sign 1 is a macro average; harmful cells with 1 and harmless ones with -1 are macro
-    selectivity. Groups are resampled, so translations of one prompt stay together. Cells without
-    any scored value are left out of the mean and counted as unscored; NaN if a side has no other.
+    One side with sign 1 is a macro average; harmful cells with 1 and harmless ones with -1 are
+    macro selectivity. Groups are resampled, so translations of one prompt stay together. Cells
+    without any scored value are left out of the mean; NaN if a side has no other.
     """
     every = [cell for _, cells in sides for cell in cells]
     unscored = sum(int(np.isnan(c.values).sum()) for c in every)

@@ -144,7 +144,8 @@ class ActivationStore:
             size = (folder / "values.bin").stat().st_size
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise StoreError(
-                f"activation store {folder} is damaged ({type(error).__name__}: {error}); remove the folder to capture again"
+                f"activation store {folder} is damaged ({type(error).__name__}: {error}); remove "
+                "the folder to capture again"
             ) from error
         expected = _n_bytes(store.shape, store._dtype)
         if size != expected or not set(store.positions) <= set(POSITIONS):

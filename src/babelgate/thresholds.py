@@ -44,7 +44,8 @@ def paper_rule(harmful: ArrayLike, harmless: ArrayLike) -> float:
     false_negative = len(positive) - true_positive
     wrong = false_positive + false_negative
     f1 = (_f1(true_positive, wrong) + _f1(true_negative, wrong)) / 2
-    return float(points[int(np.argmax(f1))])
+    # Rounding must not choose between candidates that are equally good.
+    return float(points[int(np.argmax(f1 >= f1.max() - 1e-12))])
 
 
 def source_rule(harmful: ArrayLike, harmless: ArrayLike) -> float:
@@ -61,9 +62,9 @@ class SourceStatistics:
     """What the source languages teach about thresholds of a language not seen.
 
     All but ``paper_threshold`` from scores of languages that the probe did not train on (left out
-    one at a time). ``midpoint`` is the mean over languages of the middle between the class means, ``between`` the
-    variance of that middle across languages (sampling noise taken off), ``within`` the variance
-    that one shot per class leaves in it.
+    one at a time). ``midpoint`` is the mean over languages of the middle between the class means,
+    ``between`` the variance of that middle across languages (sampling noise taken off), ``within``
+    the variance that one shot per class leaves in it.
     """
 
     threshold: float
@@ -75,7 +76,7 @@ class SourceStatistics:
 
     @staticmethod
     def from_scores(
-        scores: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+        scores: Mapping[str, tuple[ArrayLike, ArrayLike]],
         *,
         train: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> SourceStatistics:
@@ -87,7 +88,8 @@ class SourceStatistics:
         Raises:
             UserError: without any language that has both classes.
         """
-        pairs = [(_scores(h), _scores(n)) for h, n in scores.values() if len(h) and len(n)]
+        found = [(_scores(h), _scores(n)) for h, n in scores.values()]
+        pairs = [(h, n) for h, n in found if len(h) and len(n)]
         if not pairs:
             raise UserError("thresholds need source scores of both classes; there are none")
         pooled = np.concatenate([h for h, _ in pairs]), np.concatenate([n for _, n in pairs])
@@ -105,7 +107,7 @@ class SourceStatistics:
         )
 
     def trust(self, k: int) -> float:
-        """Return ``w = k between / (k between + within)``: how far k shots per class are believed."""
+        """Return ``w = k between / (k between + within)``: how far k shots are believed."""
         total = k * self.between + self.within
         return k * self.between / total if total > 0 else 0.0
 
@@ -113,9 +115,9 @@ class SourceStatistics:
 def shrunken_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics) -> float:
     """Return the source threshold moved part of the way that the shots suggest.
 
-    ``t = t_source + w (m_shots - m_source)`` with ``m`` the middle between the class means and ``w``
-    from :meth:`SourceStatistics.trust`: the posterior mean of a language's offset under a normal
-    prior with the source languages' variance. With k = 0 it is the source threshold.
+    ``t = t_source + w (m_shots - m_source)`` with ``m`` the middle between the class means and
+    ``w`` from :meth:`SourceStatistics.trust`: the posterior mean of a language's offset under a
+    normal prior with the source languages' variance. With k = 0 it is the source threshold.
     """
     positive, negative = _scores(harmful), _scores(harmless)
     k = min(len(positive), len(negative))

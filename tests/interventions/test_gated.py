@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gates import random_gate, reference_score, two_pass_tokens
-from tiny import TEXTS, raw_model, tiny_model, tokenizer
 
 from babelgate.errors import BabelgateError
 from babelgate.generate import generate
 from babelgate.interventions import Batch, GatedIntervention, Phase
 from babelgate.models import ChatModel
+from gates import random_gate, reference_score, two_pass_tokens
+from tiny import TEXTS, raw_model, tiny_model, tokenizer
 
 N = 10
 
@@ -18,9 +18,7 @@ N = 10
 def run(model, texts, intervention=None, **options):
     """Return replies in the order of the texts."""
     found = {}
-    for batch in generate(
-        model, texts, max_new_tokens=N, intervention=intervention, **options
-    ):
+    for batch in generate(model, texts, max_new_tokens=N, intervention=intervention, **options):
         found |= {reply.index: reply for reply in batch}
     return [found[i] for i in range(len(texts))]
 
@@ -102,9 +100,7 @@ def test_norm_of_the_change_is_the_strength(llama):
 def test_each_row_uses_its_own_language(llama):
     text = TEXTS[1]
     score = reference_score(llama, random_gate(llama, TEXTS), text)
-    gate = random_gate(
-        llama, TEXTS, thresholds={"low": score - 1.0, "high": score + 1.0}
-    )
+    gate = random_gate(llama, TEXTS, thresholds={"low": score - 1.0, "high": score + 1.0})
     replies = run(
         llama, [text] * 3, GatedIntervention(gate), languages=["low", "high", "unheard-of"]
     )

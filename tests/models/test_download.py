@@ -29,7 +29,9 @@ class Server:
     """What to serve, how to misbehave next (one entry per request), and what was asked."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    plan: list[object] = field(default_factory=list)  # a status, bytes to send before a cut, or "ok"
+    plan: list[object] = field(
+        default_factory=list
+    )  # a status, bytes to send before a cut, or "ok"
     ranges: bool = True
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
@@ -65,7 +67,9 @@ def server(monkeypatch):
                     self.send_error(416)
                     return
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
+                )
             else:
                 self.send_response(200)
             body = content[start:]
@@ -228,11 +232,15 @@ def test_no_server_at_all(tmp_path, monkeypatch):
     with pytest.raises(DownloadError, match="downloading x from 127.*run the command again"):
         fetch(dead_address() + "/x.bin", tmp_path / "x.bin", SHA256, label="x")
     monkeypatch.setenv("BABELGATE_INDEX_URL", dead_address())
-    with pytest.raises(DownloadError, match="cannot look up pkg .*check the network, or set BABELG"):
+    with pytest.raises(
+        DownloadError, match="cannot look up pkg .*check the network, or set BABELG"
+    ):
         package_file_url("pkg", "pkg-1.whl")
 
 
-@pytest.mark.parametrize("address", ["not an address", "http://[bad/simple", "http://x:port/simple", ""])
+@pytest.mark.parametrize(
+    "address", ["not an address", "http://[bad/simple", "http://x:port/simple", ""]
+)
 def test_an_address_that_is_none(tmp_path, monkeypatch, address):
     with pytest.raises(DownloadError):
         fetch(address + "/x.bin", tmp_path / "x.bin", SHA256, label="x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import FAMILIES, TEXTS, raw_model, tiny_model, tokenizer
 
 from babelgate.capture import capture
 from babelgate.errors import ModelError
@@ -12,6 +11,7 @@ from babelgate.generate import generate
 from babelgate.models.blocks import find_blocks
 from babelgate.models.prefix import shared_prefix
 from babelgate.types import Prompt
+from tiny import FAMILIES, TEXTS, raw_model, tiny_model, tokenizer
 
 PROMPTS = [Prompt(str(i), "en", text, "harmless", "val") for i, text in enumerate(TEXTS)]
 

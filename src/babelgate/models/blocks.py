@@ -36,7 +36,8 @@ def find_blocks(model: nn.Module, name: str | None = None) -> nn.ModuleList:
         return lists[name]
 
     depth = getattr(text_config(getattr(model, "config", None)), "num_hidden_layers", None)
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    getter: Any = getattr(model, "get_input_embeddings", None)
+    embedding = getter() if getter is not None else None
     found = [
         n
         for n, m in lists.items()

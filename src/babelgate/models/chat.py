@@ -65,8 +65,12 @@ class ChatModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids must be put: the device of the embedding."""
-        return self.model.get_input_embeddings().weight.device
+        """Where token ids must be put: the device on which the embedding runs."""
+        embedding = self.model.get_input_embeddings()
+        # Weights that accelerate keeps elsewhere are on no device until they are used.
+        hook = getattr(embedding, "_hf_hook", None)
+        place = getattr(hook, "execution_device", None)
+        return embedding.weight.device if place is None else torch.device(place)
 
     @property
     def context_length(self) -> int | None:

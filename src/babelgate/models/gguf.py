@@ -30,9 +30,10 @@ def converted(path: Path, *, sha256: str | None = None) -> Path:
     if (folder / _MARKER).exists():
         return folder
     note(f"Converting {path.name} to safetensors (once; about a minute)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    work = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
         _convert(path, work)
         write_json(work / _MARKER, {"source": path.name, "sha256": sha256, "dtype": "bfloat16"})
         if folder.exists():
@@ -41,7 +42,8 @@ def converted(path: Path, *, sha256: str | None = None) -> Path:
     except OSError as error:
         raise StoreError(f"cannot write the converted model to {folder}: {error}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
@@ -58,13 +60,21 @@ def _convert(path: Path, folder: Path) -> None:
     if config is not None:
         options["quantization_config"] = config(dequantize=True)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path.parent, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, output_loading_info=True, **options
+        )
+        model, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     except Exception as error:  # the reader raises whatever its parser trips over
         raise ModelError(
             f"{path} cannot be read as a GGUF model: {type(error).__name__}: {error}"
         ) from error
+    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random ones
+        raise ModelError(
+            f"{path} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}; the "
+            "file is incomplete"
+        )
     if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+        delattr(model.config, "quantization_config")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
 
 from ..errors import ModelError, did_you_mean
 from .blocks import text_config
@@ -15,6 +18,11 @@ from .gguf import converted
 from .template import PLAIN_TEMPLATE, ChatTemplate
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+# What transformers raises for files that are absent, damaged or of an unknown kind.
+_FAILURES = (
+    OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError
+)  # fmt: skip
 
 
 def load_model(
@@ -44,10 +52,7 @@ def load_model(
         DownloadError: if a demo model cannot be fetched.
     """
     name, folder = _resolve(str(spec))
-    if chat_template == "plain":
-        chat_template = PLAIN_TEMPLATE
-    elif chat_template is not None and Path(chat_template).is_file():
-        chat_template = Path(chat_template).read_text(encoding="utf-8")
+    source = None if chat_template is None else _template_source(chat_template)
     target = _device(device)
     kind = _dtype(dtype, target)
     placement: dict[str, Any] = {"device_map": "auto" if device == "auto" else target}
@@ -55,13 +60,28 @@ def load_model(
         placement = {}
     try:
         tokenizer = _pretrained("AutoTokenizer", folder, revision)
-        model = _pretrained("AutoModelForCausalLM", folder, revision, dtype=kind, **placement)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+        model, info = _pretrained(
+            "AutoModelForCausalLM",
+            folder,
+            revision,
+            dtype=kind,
+            output_loading_info=True,
+            **placement,
+        )
+    except _FAILURES as error:
         raise ModelError(_explain(str(spec), error)) from error
+    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random ones
+        raise ModelError(
+            f"model {str(spec)!r} lacks {len(lacking)} of its tensors, such as {lacking[0]}; its "
+            "files are incomplete or belong to another architecture"
+        )
     commit = str(getattr(model.config, "_commit_hash", None) or revision or "")
-    return ChatModel.wrap(
-        model, tokenizer, name=name, revision=commit, blocks=blocks, chat_template=chat_template
-    )
+    try:
+        return ChatModel.wrap(
+            model, tokenizer, name=name, revision=commit, blocks=blocks, chat_template=source
+        )
+    except TemplateError as error:
+        raise ModelError(f"the chat template of {str(spec)!r} is broken: {error}") from error
 
 
 def load_template(spec: str, *, revision: str | None = None) -> ChatTemplate:
@@ -73,8 +93,18 @@ def load_template(spec: str, *, revision: str | None = None) -> ChatTemplate:
     _, folder = _resolve(spec)
     try:
         return ChatTemplate(_pretrained("AutoTokenizer", folder, revision), PLAIN_TEMPLATE)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+    except _FAILURES as error:
         raise ModelError(_explain(spec, error)) from error
+
+
+def _template_source(given: str) -> str:
+    if given == "plain":
+        return PLAIN_TEMPLATE
+    if os.path.isfile(given):  # unlike Path.is_file, it takes sources longer than a file name
+        return Path(given).read_text(encoding="utf-8")
+    if "{" not in given:
+        raise ModelError(f"chat template {given!r}: no such file, and no Jinja source either")
+    return given
 
 
 def _resolve(spec: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from .hooks import BlockHook, block_hooks, until_stopped
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """Keys and values ``[1, heads, P, head_dim]`` of the opening, per layer up to ``stop_after``."""
+    """Keys and values ``[1, heads, P, head_dim]`` of the opening, per layer up to some block."""
 
     ids: tuple[int, ...]
     keys_values: tuple[tuple[torch.Tensor, torch.Tensor], ...]
@@ -97,7 +97,7 @@ def shared_prefix(
         until_stopped(),
     ):
         model.model(input_ids=inputs, past_key_values=cache, use_cache=True)
-    layers = cache.layers[: stop_after + 1]
+    layers: list[Any] = cache.layers[: stop_after + 1]
     if len(layers) <= stop_after or any(x.get_seq_length() != len(ids) for x in layers):
         return None
     return SharedPrefix(ids, tuple((x.keys, x.values) for x in layers))

@@ -48,7 +48,11 @@ class Tokens:
         return [len(row) for row in self.ids]
 
     def padded(
-        self, rows: Sequence[int] | None = None, *, skip: int = 0, side: Literal["left", "right"] = "left"
+        self,
+        rows: Sequence[int] | None = None,
+        *,
+        skip: int = 0,
+        side: Literal["left", "right"] = "left",
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``(input_ids, mask)`` of shape [B, T], padded to the longest row.
 

@@ -140,6 +140,8 @@ def _replies(run: RunFolder) -> dict[str, list[Reply]]:
         outcomes.setdefault((v.method, v.key), []).append(f"{v.outcome} ({v.judge})")
     found: dict[str, list[Reply]] = {}
     for c in run.completions:
+        if (c.method, c.key) not in outcomes:
+            continue  # of a method or language that these results do not cover
         reply = Reply(c, tuple(outcomes.get((c.method, c.key), ())))
         found.setdefault(language_label(c.language), []).append(reply)
     return found

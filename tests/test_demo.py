@@ -1,0 +1,70 @@
+"""The whole job on the real demo model, small: what `make demo` does, in two minutes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from babelgate.artifacts import cache_dir
+from babelgate.config import CalibrateSettings, EvaluateSettings
+from babelgate.models.demo import DEMO_MODELS, demo_folder
+from babelgate.prompts import load_prompts
+from babelgate.recipes import calibrate, evaluate
+from babelgate.report import write_report
+
+pytestmark = pytest.mark.demo
+
+MODEL = DEMO_MODELS["demo"]
+
+
+@pytest.fixture(scope="module")
+def demo_model():
+    present = cache_dir() / "gguf" / MODEL.sha256[:16]
+    if not present.exists() and not (cache_dir() / "demo" / MODEL.file).exists():
+        pytest.skip("the demo model is not in the cache; `make test` fetches it")
+    from babelgate.models import load_model
+
+    return load_model("demo", dtype="float32")
+
+
+def test_the_whole_job_on_the_demo_model(demo_model, tmp_path):
+    prompts = load_prompts("starter", languages=["en", "de", "zh", "sw"])
+    fit = CalibrateSettings(
+        out=tmp_path, sources=("en", "de", "zh"), targets=("sw",), train_per_cell=20,
+        val_per_cell=14, shot_pool=8, shots=4, curve=(0, 4), draws=5,
+    )  # fmt: skip
+    found = calibrate(demo_model, prompts, fit)
+    by_cell = {(c.language, c.contrast): c.auroc for c in found.diagnosis.contrasts}
+    # A real model represents harm in English: left-out languages' probes find it.
+    assert by_cell["en", "topic"] > 0.85
+    assert by_cell["en", "twins"] > 0.6
+    results = evaluate(
+        demo_model,
+        prompts,
+        EvaluateSettings(out=tmp_path, languages=("en", "sw"), per_cell=8, max_new_tokens=16),
+        {"gate": found.gate},
+    )
+    base = {r.language: r for r in results.rows if r.method == "base"}
+    gated = {r.language: r for r in results.rows if r.method == "gate"}
+    assert base["en"].harmful_refusal.n + base["en"].harmful_refusal.n_unscored == 8
+    assert base["sw"].harmless_refusal.value > base["en"].harmless_refusal.value
+    assert gated["en"].gate is not None
+    assert gated["en"].gate.auroc > 0.6
+    page = write_report(tmp_path).read_text()
+    assert "Swahili" in page
+    assert json.loads((tmp_path / "run.json").read_text())["model"]["n_layers"] == 24
+
+
+def test_the_converted_demo_model_is_reused(demo_model):
+    folder = demo_folder()
+    assert (folder / "model.safetensors").exists()
+    assert demo_folder() == folder
+
+
+def test_the_demo_template_opens_every_prompt(demo_model):
+    # 24 tokens: the system prompt that the template writes when none is given.
+    assert len(demo_model.template.opening) == 24
+    tokens = demo_model.encode(["How are you?", "你好吗？"])
+    assert all(row[:24] == demo_model.template.opening for row in tokens.ids)
+    assert demo_model.stop_ids == {151645}
