@@ -153,8 +153,8 @@ def test_adding_a_method_generates_only_that_method(llama, tmp_path, generated):
     assert texts_of(generated) == sorted(p.text for p in PROMPTS)
 
 
-def test_lines_of_strangers_are_stale_not_counted_and_not_returned(llama, tmp_path):
-    """A line without a key, of a prompt that nobody asked for, is neither kept nor a crash."""
+def test_lines_nobody_asked_for_stay_but_are_not_counted_or_returned(llama, tmp_path):
+    """Replies of other languages and methods are finished work, with or without a key."""
     path = tmp_path / "c.jsonl"
     made = run(llama, path)
     alien = {**made[0].to_json(), "prompt_id": "99"}
@@ -162,7 +162,7 @@ def test_lines_of_strangers_are_stale_not_counted_and_not_returned(llama, tmp_pa
     counts = []
     assert run(llama, path, on_replies=counts.append) == made
     assert counts == [6]
-    assert len(JsonLines(path).read()) == 6
+    assert len(JsonLines(path).read()) == 8
 
 
 def test_a_line_that_is_no_completion_is_an_error_of_ours(llama, tmp_path):

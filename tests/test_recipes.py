@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from tiny import tiny_model
 
 import babelgate
 from babelgate.config import CalibrateSettings, EvaluateSettings, MeasureSettings
@@ -17,6 +16,7 @@ from babelgate.recipes import calibrate, evaluate, measure, score
 from babelgate.report import write_report
 from babelgate.results import load_diagnosis, load_results
 from babelgate.types import PromptSet
+from tiny import tiny_model
 
 LANGUAGES = ("en", "de", "es", "ar", "sw")
 
@@ -120,9 +120,7 @@ def test_another_threshold_makes_only_the_gated_replies_stale(run, model, prompt
 def test_gate_of_another_model_is_refused_before_anything_is_written(run, prompts, tmp_path):
     other = tiny_model("llama", seed=1)
     with pytest.raises(GateError, match="weights"):
-        evaluate(
-            other, prompts, settings(EvaluateSettings, tmp_path / "x", gate=run / "gate")
-        )
+        evaluate(other, prompts, settings(EvaluateSettings, tmp_path / "x", gate=run / "gate"))
     assert not (tmp_path / "x").exists()
 
 

@@ -160,23 +160,32 @@ def test_interval_cuts_two_and_a_half_percent_off_each_end():
 
 
 def test_macro_equals_a_loop():
-    harmful, harmless = [random_cells(1), random_cells(2)], [random_cells(3)]
+    harmful, harmless = [random_cells(1), random_cells(2)], [random_cells(3), random_cells(4)]
     resamples = Resamples.draw([f"g{i}" for i in range(6)], n=300, seed=2)
     got = macro([(1.0, harmful), (-1.0, harmless)], resamples)
     samples = []
     for r in range(300):
         a = [mean_by_loop(c, resamples, r) for c in harmful]
         b = [mean_by_loop(c, resamples, r) for c in harmless]
-        samples.append(sum(a) / 2 - b[0])
+        samples.append(sum(a) / 2 - sum(b) / 2)
     samples = sorted(s for s in samples if not math.isnan(s))
     low, high = np.quantile(samples, [0.025, 0.975])
     every = [*harmful, *harmless]
-    value = (harmful[0].rate + harmful[1].rate) / 2 - harmless[0].rate
+    value = (harmful[0].rate + harmful[1].rate) / 2 - (harmless[0].rate + harmless[1].rate) / 2
     assert (got.value, got.low, got.high) == pytest.approx((value, low, high))
     assert got.n == sum(len(c.scored) for c in every)
     assert got.n_unscored == sum(len(c.values) - len(c.scored) for c in every)
     scored = {g for c in every for g, v in zip(c.groups, c.values) if not math.isnan(v)}
     assert got.n_groups == len(scored)
+
+
+def test_macro_selectivity_is_over_languages_with_both_sides():
+    """The second language's harmless cell is blind, so its harmful cell does not count either."""
+    resamples = Resamples.draw([f"g{i}" for i in range(4)], n=50, seed=0)
+    harmful, harmless = [rate(3, 4), rate(4, 4)], [rate(1, 4), cell([NAN] * 4)]
+    got = macro([(1.0, harmful), (-1.0, harmless)], resamples)
+    assert got.value == 0.5
+    assert (got.n, got.n_unscored) == (8, 4)
 
 
 def test_macro_is_unweighted_over_languages():

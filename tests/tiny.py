@@ -55,8 +55,14 @@ def tokenizer() -> Any:
 
 def _configs() -> dict[str, Any]:
     t = transformers
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 4,
-              "num_attention_heads": 2, "image_size": 16, "patch_size": 8}  
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
     small = {k: v for k, v in COMMON.items() if k not in ("num_key_value_heads",)}
     return {
         "llama": t.LlamaConfig(**COMMON),
@@ -76,17 +82,27 @@ def _configs() -> dict[str, Any]:
             bos_token_id=256,
             eos_token_id=257,
             pad_token_id=257,
-        ),  
+        ),
         "gemma3-multimodal": t.Gemma3Config(
             text_config=t.Gemma3TextConfig(**COMMON, **HEAD, **SLIDING).to_dict(),
             vision_config=vision,
             mm_tokens_per_image=4,
-        ),  
+        ),
     }
 
 
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "phi3", "phi", "gpt2",
-            "gemma3-multimodal")  
+FAMILIES = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "phi",
+    "gpt2",
+    "gemma3-multimodal",
+)
 # The last block's output is not hidden_states[-1] where a final norm follows: everywhere here.
 
 

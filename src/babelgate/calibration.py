@@ -18,7 +18,7 @@ from .fit import Choice, Data, Fitter, Sides
 from .gate import Gate
 from .languages import tier
 from .metrics import auroc, balanced_accuracy
-from .prompts import leaks, require, take
+from .prompts import require, take
 from .results import (
     ContrastRow,
     Diagnosis,
@@ -94,10 +94,8 @@ class Plan:
                 "no source language: none of the prompts is in a high-tier language; name some "
                 "with `--sources`"
             )
-        unusable = leaks(prompts)
         pool = prompts.select(
-            languages=[*sources, *targets],
-            where=lambda p: p.split in ("train", "val") and p.key not in unusable,
+            languages=[*sources, *targets], where=lambda p: p.split in ("train", "val")
         )
         require(pool, sources, "train", at_least=2)
         require(pool, sources, "val", at_least=2)

@@ -151,7 +151,7 @@ def _gate_row(
 def _groups(judged: Judged) -> dict[str, list[str]]:
     """Return named groups of languages: all, each tier, each role; every set of languages once."""
     groups: dict[str, list[str]] = {"all": judged.languages}
-    for name in TIERS:
+    for name in (*TIERS, "unlisted"):
         groups[name] = [x for x in judged.languages if tier(x) == name]
     for role in dict.fromkeys(judged.roles.values()):
         groups[role] = [x for x in judged.languages if judged.roles.get(x) == role]

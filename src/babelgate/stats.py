@@ -120,25 +120,27 @@ def macro(sides: Sequence[tuple[float, Sequence[Cell]]], resamples: Resamples) -
     """Return ``sum of sign x (unweighted mean of the cells' rates)`` with a bootstrap interval.
 
     One side with sign 1 is a macro average; harmful cells with 1 and harmless ones with -1 are
-    macro selectivity. Groups are resampled, so translations of one prompt stay together. Cells
-    without any scored value are left out of the mean; NaN if a side has no other.
+    macro selectivity. The sides list their cells in the same order of languages; a language without
+    any scored value on one side is left out of all, and NaN is returned if none is left. Groups are
+    resampled, so translations of one prompt stay together.
     """
     every = [cell for _, cells in sides for cell in cells]
     unscored = sum(int(np.isnan(c.values).sum()) for c in every)
+    columns = list(zip(*(cells for _, cells in sides), strict=True))
+    usable = [cells for cells in columns if all(len(c.scored) for c in cells)]
+    if not usable:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0, unscored, "bootstrap by group")
     value, samples = 0.0, np.zeros(len(resamples.weights))
-    for sign, cells in sides:
-        usable = [c for c in cells if len(c.scored)]
-        if not usable:
-            return Estimate(math.nan, math.nan, math.nan, 0, 0, unscored, "bootstrap by group")
-        value += sign * float(np.mean([c.rate for c in usable]))
-        samples = samples + sign * np.mean([resamples.means(c) for c in usable], axis=0)
+    for (sign, _), cells in zip(sides, zip(*usable)):
+        value += sign * float(np.mean([c.rate for c in cells]))
+        samples = samples + sign * np.mean([resamples.means(c) for c in cells], axis=0)
     low, high = interval(samples)
     return Estimate(
         value,
         low,
         high,
-        sum(len(c.scored) for c in every),
-        len(set().union(*(c.scored_groups for c in every))),
+        sum(len(c.scored) for cells in usable for c in cells),
+        len(set().union(*(c.scored_groups for cells in usable for c in cells))),
         unscored,
         "bootstrap by group",
     )
