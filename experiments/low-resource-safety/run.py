@@ -79,47 +79,51 @@ def read_out(model, gates, prompts, xstest, out):
         "starter": test.select(where=lambda p: p.source == "starter"),
         "xstest": replace(xstest, name="xstest"),
     }
+    layers = sorted({layer for gate in gates.values() for layer in gate.layers})
     rows = []
-    for name, gate in gates.items():
-        for title, chosen in sets.items():
-            folder = out / "readout" / name / title
-            scores = recipes.score(model, gate, chosen, folder)
-            for language in chosen.languages:
-                own = [p for p in chosen if p.language == language and p.key in scores]
-                contrasts = CONTRASTS if title == "starter" else ("topic",)
-                for contrast in contrasts:
-                    members = contrast_members(own, contrast)
-                    sides = [
-                        [scores[p.key] for p in members if p.harmful is s] for s in (True, False)
-                    ]
-                    threshold = gate.threshold(language)
-                    fired = [
-                        sum(x >= threshold for x in side) / len(side) if side else None
-                        for side in sides
-                    ]
-                    rows.append(
-                        {
-                            "gate": name,
-                            "set": title,
-                            "contrast": contrast,
-                            "language": language,
-                            "auroc": auroc(*sides),
-                            "fired_harmful": fired[0],
-                            "fired_harmless": fired[1],
-                            "n": [len(s) for s in sides],
-                        }
-                    )
-    return {
-        "gates": {
-            n: {
-                "layers": g.layers,
-                "alpha": g.alpha,
-                **{k: g.provenance[k] for k in ("rule", "k", "l2", "prompts")},
-            }
-            for n, g in gates.items()
-        },
-        "rows": rows,
+    for title, chosen in sets.items():
+        states = recipes.capture_languages(model, chosen, out / "readout" / title, layers=layers)
+        keys = [p.key for p in chosen if p.key not in states.excluded]
+        for name, gate in gates.items():
+            values = gate.score({layer: states.layer(layer, keys) for layer in gate.layers})
+            scores = dict(zip(keys, values.tolist()))
+            rows += score_rows(name, title, gate, chosen, scores)
+    fits = {
+        name: {
+            "layers": gate.layers,
+            "alpha": gate.alpha,
+            **{key: gate.provenance[key] for key in ("rule", "k", "l2", "prompts")},
+        }
+        for name, gate in gates.items()
     }
+    return {"gates": fits, "rows": rows}
+
+
+def score_rows(name, title, gate, chosen, scores):
+    """Return one row per language and contrast of a prompt set."""
+    rows = []
+    for language in chosen.languages:
+        own = [p for p in chosen if p.language == language and p.key in scores]
+        for contrast in CONTRASTS if title == "starter" else ("topic",):
+            members = contrast_members(own, contrast)
+            sides = [
+                [scores[p.key] for p in members if p.harmful is side] for side in (True, False)
+            ]
+            threshold = gate.threshold(language)
+            fired = [sum(x >= threshold for x in side) / len(side) for side in sides]
+            rows.append(
+                {
+                    "gate": name,
+                    "set": title,
+                    "contrast": contrast,
+                    "language": language,
+                    "auroc": auroc(*sides),
+                    "fired_harmful": fired[0],
+                    "fired_harmless": fired[1],
+                    "n": [len(side) for side in sides],
+                }
+            )
+    return rows
 
 
 if __name__ == "__main__":

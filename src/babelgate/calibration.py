@@ -14,7 +14,7 @@ from .artifacts import fingerprint
 from .capture import Activations
 from .config import CalibrateSettings
 from .errors import LanguageError, PromptError, UserError
-from .fit import Choice, Data, Fitter, Sides
+from .fit import Choice, Data, Fitter, Sides, threshold_prompts
 from .gate import Gate
 from .languages import tier
 from .metrics import auroc, balanced_accuracy
@@ -104,23 +104,15 @@ class Plan:
         shots = max(settings.shot_pool, settings.shots)
         parts = [
             _limited(train.select(languages=sources), settings.train_per_cell, seed),
-            take(_for_thresholds(train.select(languages=targets)), shots, seed),
+            take(_shot_prompts(train, targets), shots, seed),
             _limited(pool.select(split="val"), settings.val_per_cell, seed),
         ]
         return Plan(PromptSet.union(parts), tuple(sources), tuple(targets))
 
 
-def _for_thresholds(prompts: PromptSet) -> PromptSet:
-    """Return the prompts that thresholds are set and scored on: not a contrast set's.
-
-    Where a language has harmful prompts without a twin, thresholds are for prompts like those, and
-    a contrast set is there to train the probe. Otherwise all prompts count.
-    """
-    plain = {(p.language, p.source) for p in prompts if p.harmful and p.pair_id is None}
-    covered = {language for language, _ in plain}
-    return prompts.select(
-        where=lambda p: p.language not in covered or (p.language, p.source) in plain
-    )
+def _shot_prompts(train: PromptSet, targets: Sequence[str]) -> PromptSet:
+    pools = [threshold_prompts(train.select(languages=[x]).prompts) for x in targets]
+    return PromptSet(train.name, tuple(p for pool in pools for p in pool))
 
 
 def _limited(prompts: PromptSet, per_cell: int | None, seed: int) -> PromptSet:
@@ -247,10 +239,7 @@ def _thresholds(
     rows: list[ThresholdRow] = []
     for number, language in enumerate(plan.targets):
         data, own_scores = fitter.data, scores[language]
-        pools = [
-            _for_thresholds(PromptSet(split, tuple(data.pool(language, split)))).prompts
-            for split in ("train", "val")
-        ]
+        pools = [threshold_prompts(data.pool(language, split)) for split in ("train", "val")]
         train, val = (_pick(own_scores, data.sides(pool)) for pool in pools)
         picked = _draw(pools[0], settings.shots, [settings.seed, number], language)
         shots += [p.key for p in picked]

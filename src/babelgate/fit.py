@@ -30,6 +30,17 @@ L2_GRID = (1e-3, 1e-2, 1e-1)
 Sides = tuple[np.ndarray, np.ndarray]
 
 
+def threshold_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Return the prompts of one language that thresholds are set and scored on.
+
+    Where there are harmful prompts without a twin, thresholds are for prompts of their sources, and
+    a contrast set is there to train the probe; otherwise all prompts count. Sources and targets
+    follow the same rule, since a target's shots are compared with the sources' scores.
+    """
+    plain = {p.source for p in prompts if p.harmful and p.pair_id is None}
+    return [p for p in prompts if not plain or p.source in plain]
+
+
 @dataclass(frozen=True)
 class Data:
     """Prompts and their states: ``states(layer)`` is ``[N, d]`` float32 in the prompts' order."""
@@ -195,7 +206,8 @@ class Fitter:
         self, scores: Mapping[str, np.ndarray]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return each source's left-out scores on its val prompts as (harmful, harmless)."""
-        rows = {s: self.data.sides(self.data.pool(s, "val")) for s in self.data.sources}
+        pools = {s: threshold_prompts(self.data.pool(s, "val")) for s in self.data.sources}
+        rows = {s: self.data.sides(pool) for s, pool in pools.items()}
         return {s: (scores[s][a], scores[s][b]) for s, (a, b) in rows.items()}
 
     def judge(self, layers: Sequence[int], l2: float) -> Choice:
