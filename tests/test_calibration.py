@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from babelgate import calibration
-from babelgate.calibration import Plan, States, candidate_layers, side_of
 from babelgate.config import CalibrateSettings
 from babelgate.errors import LanguageError, PromptError, UserError
 from babelgate.fit import Data, Fitter
 from babelgate.metrics import auroc, balanced_accuracy
+from babelgate.plan import Plan, States, candidate_layers
 from babelgate.results import Diagnosis
 from babelgate.thresholds import threshold_for
-from babelgate.types import Prompt, PromptSet
+from babelgate.types import Prompt, PromptSet, side_of
 from test_fit import HARM_AT, IDENTITY, SOURCES, planted, prompts_of
 
 TARGETS = ("sw", "yo")

@@ -161,6 +161,13 @@ def contrast_members(prompts: Iterable[Prompt], contrast: Contrast) -> list[Prom
     return [p for p in pool if p.harmful] + [p for p in plain if not p.harmful]
 
 
+def side_of(prompt: Prompt) -> str:
+    """Return ``harmful``, ``harmless`` or ``harmless_twins``: the pools of gate scores."""
+    if prompt.harmful:
+        return "harmful"
+    return "harmless" if prompt.pair_id is None else "harmless_twins"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """What a gate or a store must have been made with to be used again.

@@ -114,13 +114,19 @@ def comparisons_table(results: Results) -> Table:
     return make("Paired comparisons", columns, "lllrrrrrl", rows)
 
 
-def layer_table(choices: Sequence[LayerChoice]) -> Table:
-    """Return the candidate layer sets, best first, the chosen one marked."""
+def layer_table(choices: Sequence[LayerChoice], most: int = 12) -> Table:
+    """Return the candidate layer sets, best first, the chosen one marked; at most so many.
+
+    Best is the mean AUROC over contrasts, which is what layers are chosen by.
+    """
 
     def merit(choice: LayerChoice) -> tuple[bool, float]:
-        value = choice.balanced_accuracy
-        return not choice.chosen, -1.0 if value is None or is_missing(value) else -value
+        areas = [choice.auroc_topic, choice.auroc_twins]
+        known = [x for x in areas if x is not None and not is_missing(x)]
+        return not choice.chosen, -sum(known) / len(known) if known else 1.0
 
+    ranked = sorted(choices, key=merit)
+    left = len(ranked) - most
     rows = [
         (
             ", ".join(map(str, c.layers)),
@@ -129,10 +135,13 @@ def layer_table(choices: Sequence[LayerChoice]) -> Table:
             decimal(c.auroc_twins, 3),
             "chosen" if c.chosen else "",
         )
-        for c in sorted(choices, key=merit)
+        for c in ranked[:most]
     ]
     columns = ("Layers", "Balanced accuracy", "AUROC topic", "AUROC twins", "")
-    return make("Layer choice", columns, "lrrrl", rows)
+    note = "Chosen by the mean of the AUROCs on source languages left out one at a time."
+    if left > 0:
+        note += f" {left} more sets were tried; diagnosis.json has them all."
+    return make("Layer choice", columns, "lrrrl", rows, note)
 
 
 def overview_tables(results: Results, diagnosis: Diagnosis | None) -> list[Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import console
 from ..results import Diagnosis, Results
 from ..types import Estimate
@@ -22,21 +24,17 @@ def print_results(results: Results, diagnosis: Diagnosis | None = None) -> None:
     tables = [_rates(results), _means(results), _comparisons(results), _gate(results)]
     if diagnosis is not None:
         tables += [_verdicts(diagnosis), layer_table(diagnosis.layer_choice)]
-    for table in tables:
-        if table.rows:
-            console.table(table.title, table.columns, table.rows)
-            if table.note:
-                console.out.print(table.note, markup=False)
-            console.out.print()
+    _print(tables)
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print what a calibration found: harm or form, layers, thresholds and their accuracy."""
-    for table in (
-        _verdicts(diagnosis),
-        layer_table(diagnosis.layer_choice),
-        _thresholds(diagnosis),
-    ):
+    layers = layer_table(diagnosis.layer_choice)
+    _print([_verdicts(diagnosis), layers, _thresholds(diagnosis)])
+
+
+def _print(tables: Sequence[Table]) -> None:
+    for table in tables:
         if table.rows:
             console.table(table.title, table.columns, table.rows)
             if table.note:
