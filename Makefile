@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/babelgate demo --out demo-run
 
 test: setup
-	$(BIN)/python -m babelgate.models.demo
+	$(BIN)/python -c 'from babelgate.models.demo import demo_folder; print(demo_folder())'
 	$(BIN)/python -m pytest
 
 check: setup

@@ -43,10 +43,10 @@ def note(message: str) -> None:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table; a column of numbers is recognised by its cells and aligned right."""
     cells = [[str(c) for c in row] for row in rows]
-    heading = Text(title, style="table.title")  # a plain string would be read as markup
-    view = Table(
-        title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    # On a line of its own: a table's own title wraps at the table's width. As Text, since a plain
+    # string would be read as markup.
+    out.print(Text(title, style="table.title"), soft_wrap=True)
+    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         # The first column names the row, whatever it looks like.
         numeric = i > 0 and any(row[i].lstrip("-+.")[:1].isdigit() for row in cells)

