@@ -55,6 +55,7 @@ def main() -> None:
 
     reading = read_out(model, gates, both, load_prompts(options.xstest), options.out)
     write_json(HERE / "results" / "readout.json", reading)
+    (HERE / "results" / "readout.md").write_text(readout_table(reading))
     if options.only == "read":
         return
 
@@ -97,6 +98,23 @@ def read_out(model, gates, prompts, xstest, out):
         for name, gate in gates.items()
     }
     return {"gates": fits, "rows": rows}
+
+
+def readout_table(reading):
+    """Return AUROC (share fired on harmful / harmless) per set and language as Markdown."""
+    names = list(reading["gates"])
+    cells = {}
+    for row in reading["rows"]:
+        key = (row["set"], row["contrast"], row["language"], "+".join(map(str, row["n"])))
+        fired = f"{row['fired_harmful']:.2f} / {row['fired_harmless']:.2f}"
+        cells.setdefault(key, {})[row["gate"]] = f"{row['auroc']:.2f} ({fired})"
+    lines = [
+        "| set | contrast | language | n | " + " | ".join(names) + " |",
+        "|---" * (4 + len(names)) + "|",
+    ]
+    for key, row in cells.items():
+        lines.append("| " + " | ".join([*key, *(row[name] for name in names)]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def score_rows(name, title, gate, chosen, scores):
