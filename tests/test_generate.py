@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gates import random_gate
-from tiny import TEXTS, tiny_model
 
 from babelgate import generate as module
 from babelgate.errors import UserError
 from babelgate.generate import generate
 from babelgate.interventions import GatedIntervention
+from gates import random_gate
+from tiny import TEXTS, tiny_model
 
 
 def replies(model, texts=TEXTS, **options):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 import babelgate
+from babelgate import recipes
 from babelgate.config import CalibrateSettings, EvaluateSettings, MeasureSettings
 from babelgate.errors import GateError, PromptError
 from babelgate.gate_file import load_gate
@@ -101,6 +102,30 @@ def test_running_again_generates_and_captures_nothing(run, model, prompts, monke
     before = (run / "results.json").read_bytes()
     evaluate(model, prompts, settings(EvaluateSettings, run), {"gate": gate})
     assert (run / "results.json").read_bytes() == before
+
+
+def test_calibrating_again_keeps_the_gate_unless_something_changed(
+    model, prompts, tmp_path, monkeypatch
+):
+    fit = CalibrateSettings(
+        out=tmp_path, sources=("en", "de"), targets=("sw",), shots=1, curve=(0,), draws=2
+    )
+    first = calibrate(model, prompts, fit)
+    files = [tmp_path / "gate" / name for name in ("gate.json", "gate.safetensors")]
+    before = [f.read_bytes() for f in files]
+    fits = []
+    run_fit = recipes.calibration.run
+    monkeypatch.setattr(recipes.calibration, "run", lambda *a: fits.append(1) or run_fit(*a))
+    again = calibrate(model, prompts, fit)
+    assert not fits
+    assert [f.read_bytes() for f in files] == before
+    assert again.gate.provenance["key"] == first.gate.provenance["key"]
+    calibrate(model, prompts, fit.model_copy(update={"shots": 2}))
+    assert len(fits) == 1
+    files[0].write_text("{}")
+    calibrate(model, prompts, fit.model_copy(update={"shots": 2}))
+    assert len(fits) == 2
+    assert load_gate(tmp_path / "gate").provenance["k"] == 2
 
 
 def test_another_threshold_makes_only_the_gated_replies_stale(run, model, prompts, tmp_path):

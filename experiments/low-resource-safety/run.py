@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("polyrefuse")
     parser.add_argument("xstest")
     parser.add_argument("--out", type=Path, default=Path("runs/low-resource-safety"))
+    parser.add_argument("--generate", help="gate whose replies are generated (see config.toml)")
     parser.add_argument("--only", choices=["fit", "read", "evaluate"], help="stop after a stage")
     options = parser.parse_args()
     config = tomllib.loads((HERE / "config.toml").read_text())
@@ -62,12 +63,13 @@ def main() -> None:
     evaluated = EvaluateSettings(
         **config["evaluate"], out=options.out / "evaluate", model=config["model"]
     )
-    chosen = {name: gates[name] for name in config["generate"]}
-    results = recipes.evaluate(model, plain, evaluated, chosen)
-    diagnosis = load_diagnosis(options.out / config["generate"][-1])
-    write_json(HERE / "results" / "results.json", results.to_json())
-    (HERE / "results" / "tables.md").write_text(to_markdown(results, diagnosis))
-    print(write_report(options.out / "evaluate"))
+    # Replies of the untouched model are in the run folder and are generated once for all gates.
+    for name in [options.generate] if options.generate else config["generate"]:
+        results = recipes.evaluate(model, plain, evaluated, {name: gates[name]})
+        diagnosis = load_diagnosis(options.out / name)
+        write_json(HERE / "results" / f"replies-{name}.json", results.to_json())
+        (HERE / "results" / f"replies-{name}.md").write_text(to_markdown(results, diagnosis))
+        print(write_report(options.out / "evaluate"), flush=True)
 
 
 def read_out(model, gates, prompts, xstest, out):

@@ -36,6 +36,15 @@ class Calibration:
     diagnosis: Diagnosis
 
 
+def fit_key(plan: Plan, states: States, model: ModelIdentity, settings: CalibrateSettings) -> str:
+    """Fingerprint everything that a fit depends on."""
+    return fingerprint(
+        [settings.model_dump(mode="json", exclude={"out", "device", "batch_tokens"}),
+         plan.prompts.fingerprint(), sorted(states.excluded), model.weights, model.template,
+         model.dtype]
+    )  # fmt: skip
+
+
 def run(
     plan: Plan, states: States, model: ModelIdentity, settings: CalibrateSettings
 ) -> Calibration:
@@ -53,10 +62,6 @@ def run(
     statistics = fitter.statistics(best.layers, best.l2)
     scores = fitter.scores(best.layers, best.l2, [*plan.sources, *plan.targets])
     thresholds, shots, rows = _thresholds(plan, fitter, scores, statistics, settings)
-    key = fingerprint(
-        [settings.model_dump(mode="json", exclude={"out", "device", "batch_tokens"}),
-         plan.prompts.fingerprint(), model.weights, model.template, model.dtype]
-    )  # fmt: skip
     default = statistics.paper_threshold if settings.rule == "paper" else statistics.threshold
     gate = fitter.gate(
         best,
@@ -66,7 +71,7 @@ def run(
         thresholds=thresholds,
         default_threshold=default,
         provenance={
-            "key": key,
+            "key": fit_key(plan, states, model, settings),
             "method": "low-rank logistic gate, arXiv 2606.01196, as documented in docs/gate.md",
             "roles": {x: "source" for x in plan.sources} | {x: "target" for x in plan.targets},
             "rule": settings.rule,

@@ -15,13 +15,14 @@ from .artifacts import timed, write_json
 from .capture import Activations, capture
 from .config import CalibrateSettings, EvaluateSettings
 from .console import progress
+from .errors import GateError, StoreError
 from .evaluation import evaluate, measure
 from .gate import Gate
-from .gate_file import save_gate
+from .gate_file import load_gate, save_gate
 from .models.chat import ChatModel
 from .plan import Plan, States, candidate_layers
 from .prompts import load_prompts
-from .results import Diagnosis, Results
+from .results import Diagnosis, Results, load_diagnosis
 from .run_files import open_run
 from .types import PromptSet
 
@@ -59,12 +60,30 @@ def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings)
     run.set_done("capture", plan.prompts.fingerprint(), seconds[0], prompts=len(plan.prompts))
     for reason, n in states.exclusions().items():
         run.note(f"{n} prompts were left out of calibration: {reason}.")
+    key = calibration.fit_key(plan, states, model.identity, settings)
+    if run.is_done("fit", key) and (kept := _kept_fit(settings.out, key)) is not None:
+        return kept
     with timed() as seconds:
         result = calibration.run(plan, states, model.identity, settings)
     save_gate(result.gate, settings.out / "gate")
     write_json(settings.out / "diagnosis.json", result.diagnosis.to_json())
-    run.set_done("fit", str(result.gate.provenance["key"]), seconds[0])
+    run.set_done("fit", key, seconds[0])
     return Calibrated(result.gate, result.diagnosis)
+
+
+def _kept_fit(out: Path, key: str) -> Calibrated | None:
+    """Return the fit that the folder holds, if it is whole and the one that is wanted.
+
+    Fitting again would cost little, but sums in another order change the last bits of a gate, and
+    with them the key of every reply generated under it.
+    """
+    try:
+        gate, diagnosis = load_gate(out / "gate"), load_diagnosis(out)
+    except (GateError, StoreError):
+        return None
+    if diagnosis is None or gate.provenance.get("key") != key:
+        return None
+    return Calibrated(gate, diagnosis)
 
 
 def capture_languages(
