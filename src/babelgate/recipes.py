@@ -157,7 +157,7 @@ def demo(model: ChatModel, out: Path, *, seed: int = 0) -> Results:
             prompts="starter",
             languages=DEMO_EVALUATED,
             out=out,
-            per_cell=16,
+            per_cell=12,
             max_new_tokens=20,
             seed=seed,
         ),
