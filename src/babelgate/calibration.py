@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,10 +10,10 @@ import numpy as np
 from .artifacts import fingerprint
 from .config import CalibrateSettings
 from .errors import PromptError
-from .fit import Choice, Data, Fitter, Sides, threshold_prompts
+from .fit import Choice, Data, Fitter, pick, threshold_prompts
 from .gate import Gate
 from .languages import tier
-from .metrics import auroc, balanced_accuracy
+from .metrics import auroc, balanced_accuracy, known
 from .plan import POSITION, Plan, States, candidate_layers
 from .results import (
     ContrastRow,
@@ -129,10 +128,10 @@ def _thresholds(
     for number, language in enumerate(plan.targets):
         data, own_scores = fitter.data, scores[language]
         pools = [threshold_prompts(data.pool(language, split)) for split in ("train", "val")]
-        train, val = (_pick(own_scores, data.sides(pool)) for pool in pools)
+        train, val = (pick(own_scores, data.sides(pool)) for pool in pools)
         picked = _draw(pools[0], settings.shots, [settings.seed, number], language)
         shots += [p.key for p in picked]
-        own = _pick(own_scores, data.sides(picked))
+        own = pick(own_scores, data.sides(picked))
         threshold = threshold_for(settings.rule, *own, statistics)
         thresholds[language] = threshold
         curve = recalibration_curve(
@@ -146,11 +145,11 @@ def _thresholds(
         )
         n = len(val[0]) + len(val[1])
         rows += [
-            ThresholdRow(language, c.rule, c.k, c.threshold, _known(c.balanced_accuracy), n,
+            ThresholdRow(language, c.rule, c.k, c.threshold, known(c.balanced_accuracy), n,
                          c.n_draws, used=False)
             for c in curve
         ]  # fmt: skip
-        achieved = _known(balanced_accuracy(*val, threshold))
+        achieved = known(balanced_accuracy(*val, threshold))
         rows.append(
             ThresholdRow(language, settings.rule, settings.shots, threshold, achieved, n, 1, True)
         )
@@ -180,11 +179,11 @@ def _separability(plan: Plan, fitter: Fitter, choices: list[Choice]) -> list[Sep
         scores = fitter.scores([layer], single[layer], languages)
         for language in languages:
             for contrast in CONTRASTS:
-                sides = _pick(scores[language], fitter.data.held_out(language, contrast))
+                sides = pick(scores[language], fitter.data.held_out(language, contrast))
                 rows.append(
                     Separability(
                         language, tier(language), _role(plan, language), contrast, layer,
-                        _known(auroc(*sides)), len(sides[0]), len(sides[1]),
+                        known(auroc(*sides)), len(sides[0]), len(sides[1]),
                     )
                 )  # fmt: skip
     return rows
@@ -217,12 +216,12 @@ def _contrast_rows(
     rows = []
     for language in (*plan.sources, *plan.targets):
         for contrast in CONTRASTS:
-            sides = _pick(scores[language], fitter.data.held_out(language, contrast))
+            sides = pick(scores[language], fitter.data.held_out(language, contrast))
             rows.append(
                 ContrastRow(
                     language, tier(language), _role(plan, language), contrast,
-                    _known(auroc(*sides)),
-                    _known(balanced_accuracy(*sides, gate.threshold(language))),
+                    known(auroc(*sides)),
+                    known(balanced_accuracy(*sides, gate.threshold(language))),
                     len(sides[0]), len(sides[1]),
                 )
             )  # fmt: skip
@@ -232,20 +231,12 @@ def _contrast_rows(
 def _layer_choice(choice: Choice, *, chosen: bool) -> LayerChoice:
     return LayerChoice(
         layers=choice.layers,
-        balanced_accuracy=_known(choice.balanced_accuracy),
-        auroc_topic=_known(choice.by_contrast["topic"]),
-        auroc_twins=_known(choice.by_contrast["twins"]),
+        balanced_accuracy=known(choice.balanced_accuracy),
+        auroc_topic=known(choice.by_contrast["topic"]),
+        auroc_twins=known(choice.by_contrast["twins"]),
         chosen=chosen,
     )
 
 
 def _role(plan: Plan, language: str) -> str:
     return "source" if language in plan.sources else "target"
-
-
-def _pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
-    return scores[sides[0]], scores[sides[1]]
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

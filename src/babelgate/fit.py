@@ -215,7 +215,7 @@ class Fitter:
         sources = self.data.sources
         scores = self.scores(layers, l2, sources)
         values: dict[Contrast, list[Sides]] = {
-            contrast: [_pick(scores[s], self.data.held_out(s, contrast)) for s in sources]
+            contrast: [pick(scores[s], self.data.held_out(s, contrast)) for s in sources]
             for contrast in CONTRASTS
         }
         pooled = [np.concatenate(side) for side in zip(*values["topic"])]
@@ -307,7 +307,8 @@ class Fitter:
         return np.concatenate([self._features[layer, fold] for layer in sorted(layers)], axis=1)
 
 
-def _pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+def pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the (harmful, harmless) rows."""
     return scores[sides[0]], scores[sides[1]]
 
 

@@ -33,6 +33,11 @@ def balanced_accuracy(harmful: ArrayLike, harmless: ArrayLike, threshold: float)
     return float(((positive >= threshold).mean() + (negative < threshold).mean()) / 2)
 
 
+def known(value: float) -> float | None:
+    """Return None for NaN, which JSON files cannot hold, and every other value as it is."""
+    return None if math.isnan(value) else value
+
+
 def _finite(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64).reshape(-1)
     return array[np.isfinite(array)]

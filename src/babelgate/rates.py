@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .languages import TIERS, tier
-from .metrics import auroc, balanced_accuracy
+from .metrics import auroc, balanced_accuracy, known
 from .results import Comparison, GateRow, MacroRow, Row
 from .stats import (
     Cell,
@@ -141,8 +141,8 @@ def _gate_row(
         fired_harmful=fired["harmful"],
         fired_harmless=fired["harmless"],
         selectivity=difference(fired["harmful"], fired["harmless"]),
-        auroc=_known(area),
-        balanced_accuracy=_known(accuracy),
+        auroc=known(area),
+        balanced_accuracy=known(accuracy),
         threshold=thresholds[language],
         identified=dict(identified),
     )
@@ -226,22 +226,18 @@ def comparisons(judged: Judged, *, seed: int, reference: str = "base") -> list[C
                         b=method,
                         group=group,
                         metric=metric,
-                        delta=_known(d.delta),
-                        low=_known(d.low),
-                        high=_known(d.high),
-                        p=_known(d.p),
+                        delta=known(d.delta),
+                        low=known(d.low),
+                        high=known(d.high),
+                        p=known(d.p),
                         p_holm=None,
                         n=d.n,
                     )
                 )
         adjusted = holm([math.nan if c.p is None else c.p for c in batch])
-        found += [replace(c, p_holm=_known(p)) for c, p in zip(batch, adjusted)]
+        found += [replace(c, p_holm=known(p)) for c, p in zip(batch, adjusted)]
     return found
 
 
 def _resamples(judged: Judged, seed: int) -> Resamples:
     return Resamples.draw([p.group_id for p in judged.prompts], n=BOOTSTRAP, seed=seed)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

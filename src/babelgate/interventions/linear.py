@@ -5,17 +5,6 @@ from __future__ import annotations
 import torch
 
 
-def add_direction(
-    hidden: torch.Tensor, direction: torch.Tensor, strength: torch.Tensor
-) -> torch.Tensor:
-    """Return ``h + strength v``; ``[B, T, d], [d], [B, T] -> [B, T, d]``.
-
-    Computed in float32 and cast back to the dtype of ``hidden``.
-    """
-    change = strength.float()[..., None] * direction
-    return (hidden.float() + change).to(hidden.dtype)
-
-
 def project_out(hidden: torch.Tensor, direction: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     """Return ``h - where (h . v) v`` for unit ``v``; ``[B, T, d], [d], [B, T] -> [B, T, d]``.
 
