@@ -39,6 +39,10 @@ class StoreError(BabelgateError):
     """An activation store or run file that is corrupt or cannot be written."""
 
 
+class JudgeError(BabelgateError):
+    """A judge that cannot work at all: no connection, a refused key, a model that never answers."""
+
+
 class DownloadError(BabelgateError):
     """A download that could not be finished; what arrived is kept and resumed."""
 

@@ -277,7 +277,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge made of one completion; ``raw`` says why, in the judge's own words."""
+    """What a judge made of one completion; ``raw`` says why, in the judge's own words.
+
+    ``p_refusal`` is the judge's calibrated probability (0..1) that the reply refuses; ``None`` where
+    it gives none, as judges that answer in words do.
+    """
 
     language: str
     prompt_id: str
@@ -285,6 +289,7 @@ class Verdict:
     judge: str
     outcome: Outcome
     raw: str = ""
+    p_refusal: float | None = None
 
     @property
     def key(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -30,10 +30,17 @@ class Reply:
                 "pair each completion with the prompt of the same language and id"
             )
 
-    def verdict(self, judge: str, outcome: Outcome, raw: str) -> Verdict:
+    def verdict(
+        self, judge: str, outcome: Outcome, raw: str, p_refusal: float | None = None
+    ) -> Verdict:
         """Return the verdict of ``judge`` on this reply."""
         made = self.completion
-        return Verdict(made.language, made.prompt_id, made.method, judge, outcome, raw)
+        return Verdict(made.language, made.prompt_id, made.method, judge, outcome, raw, p_refusal)
+
+
+#: ``raw`` of a verdict that is missing for a reason outside the reply (no connection, a server's
+#: error) starts so; it is ``unparsed`` and is asked for again on the next run.
+FAILED = "failed: "
 
 
 @runtime_checkable
@@ -65,6 +72,18 @@ class Judge(Protocol):
 
     def judge(self, replies: Sequence[Reply]) -> list[Verdict]:
         """Return one verdict per reply, in the same order."""
+        ...
+
+
+@runtime_checkable
+class StreamingJudge(Protocol):
+    """A judge whose verdicts come one by one, in any order, such as a guard or a remote model.
+
+    What has been yielded is kept when a later reply fails or the process dies.
+    """
+
+    def stream(self, replies: Sequence[Reply]) -> Iterator[tuple[int, Verdict]]:
+        """Yield ``(index into replies, verdict)`` as soon as each is known."""
         ...
 
 
