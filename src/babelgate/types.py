@@ -279,8 +279,8 @@ class Completion:
 class Verdict:
     """What a judge made of one completion; ``raw`` says why, in the judge's own words.
 
-    ``p_refusal`` is the judge's calibrated probability (0..1) that the reply refuses; ``None`` where
-    it gives none, as judges that answer in words do.
+    ``p_refusal`` is the judge's calibrated probability (0..1) that the reply refuses; ``None``
+    where it gives none, as judges that answer in words do.
     """
 
     language: str

@@ -77,9 +77,7 @@ def judge_all(
     todo.sort()
     for portion in stream(judge, [replies[i] for i in todo]):
         made = [(keys[todo[index]], verdict) for index, verdict in portion]
-        log.append(
-            {**v.to_json(), "key": key} for key, v in made if not v.raw.startswith(FAILED)
-        )
+        log.append({**v.to_json(), "key": key} for key, v in made if not v.raw.startswith(FAILED))
         found.update(made)
         if on_verdicts is not None:
             on_verdicts(len(made))
