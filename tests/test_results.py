@@ -17,6 +17,7 @@ from babelgate.results import (
     Diagnosis,
     GateRow,
     GateScores,
+    LanguageComparison,
     LayerChoice,
     MacroRow,
     Results,
@@ -35,7 +36,8 @@ NONE = Estimate(math.nan, math.nan, math.nan, 0, 0, 9, "wilson")
 def results() -> Results:
     gate = GateRow(HALF, HALF, HALF, 0.9, None, -0.3, {"en": 7, "unsure": 2})
     outcomes = {"harmful": {"refused": 4, "answered": 4}, "harmless": {"refused": 0}}
-    row = Row("gate", "en", "high", "source", HALF, HALF, HALF, outcomes, 1, gate)
+    bounds = {"harmful_refusal": (0.4, 0.6)}
+    row = Row("gate", "en", "high", "source", HALF, HALF, HALF, outcomes, 1, gate, bounds)
     return Results(
         model={"name": "m"},
         prompts={"name": "p", "languages": ["en"]},
@@ -44,7 +46,17 @@ def results() -> Results:
         macro=(MacroRow("base", "all", ("en", "sw"), HALF, HALF, HALF),),
         comparisons=(
             Comparison("base", "gate", "en", "selectivity", 0.1, -0.1, 0.3, 0.2, 0.4, 16),
-            Comparison("base", "gate", "sw", "selectivity", None, None, None, None, None, 0),
+            Comparison(
+                "base", "gate", "sw", "harmful_refusal", None, None, None, None, None, 0, 0.5
+            ),
+        ),
+        language_comparisons=(
+            LanguageComparison(
+                "base", "en", "sw", "harmful_refusal", -0.1, -0.3, 0.1, 0.2, 0.4, 0.3, 16, 2
+            ),
+            LanguageComparison(
+                "base", "en", "sw", "selectivity", None, None, None, None, None, None, 0, 9
+            ),
         ),
     )
 
@@ -142,6 +154,11 @@ def replaced(document, path, value):
         (("macro", 0, "languages"), None),
         (("macro", 0), []),
         (("comparisons", 0), [1]),
+        (("language_comparisons", 0), [1]),
+        (("language_comparisons",), None),
+        (("rows", 0, "bounds"), [0.1, 0.2]),
+        (("rows", 0, "bounds", "harmful_refusal"), [0.1]),
+        (("rows", 0, "bounds", "harmful_refusal"), [None, 0.2]),
         (("rows",), None),
     ],
 )
@@ -170,11 +187,26 @@ def test_wrong_values_in_a_diagnosis_are_store_errors(path, value):
 def test_a_missing_field_is_a_store_error(name):
     kind, make = DOCUMENTS[name]
     document = make().to_json()
-    tops = [key for key in document if key != "schema"]
+    tops = [key for key in document if key not in ("schema", "language_comparisons")]
     assert len(tops) == 6
     for key in tops:
         with pytest.raises(StoreError, match=key):
             kind.from_json({k: v for k, v in document.items() if k != key})
+
+
+def test_results_of_older_versions_are_read():
+    """Without bounds, McNemar's p values and comparisons of languages, which came later."""
+    document = results().to_json()
+    del document["language_comparisons"]
+    for row in document["rows"]:
+        del row["bounds"]
+    for row in document["comparisons"]:
+        del row["p_mcnemar"]
+    back = Results.from_json(json.loads(json.dumps(document)))
+    assert back.language_comparisons == ()
+    assert [row.bounds for row in back.rows] == [None, None]
+    assert [c.p_mcnemar for c in back.comparisons] == [None, None]
+    assert back.macro == results().macro
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)

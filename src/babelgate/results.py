@@ -5,19 +5,14 @@ The report reads these and nothing else, so a run can be reported on a machine w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .documents import DAMAGE, SCHEMA, check_schema, plain, read_document
 from .errors import StoreError
 from .types import Estimate
-
-SCHEMA = 1
-
-# What reading a document of another shape raises, from a missing field to an infinite count.
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,11 @@ class GateRow:
 
 @dataclass(frozen=True)
 class Row:
-    """Rates of one method in one language. Outcomes are counts by label, then outcome."""
+    """Rates of one method in one language. Outcomes are counts by label, then outcome.
+
+    ``bounds`` of ``harmful_refusal`` and ``harmless_refusal`` are what the rate would be if none,
+    and if all, of the unscored replies refused; None in files of older versions.
+    """
 
     method: str
     language: str
@@ -51,6 +50,7 @@ class Row:
     outcomes: Mapping[str, Mapping[str, int]]
     truncated: int
     gate: GateRow | None = None
+    bounds: Mapping[str, tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class MacroRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Method ``b`` minus method ``a`` on the same prompts, with a paired interval."""
+    """Method ``b`` minus method ``a`` on the same prompts, with a paired interval.
+
+    ``p`` is that of the bootstrap; ``p_mcnemar``, for a rate in one language, that of McNemar's
+    exact test; ``p_holm`` is ``p`` adjusted.
+    """
 
     a: str
     b: str
@@ -79,11 +83,34 @@ class Comparison:
     p: float | None
     p_holm: float | None
     n: int
+    p_mcnemar: float | None = None
+
+
+@dataclass(frozen=True)
+class LanguageComparison:
+    """Language ``b`` minus language ``a`` under one method, on translations of the same prompts.
+
+    ``n`` pairs were scored in both; ``n_unmatched`` prompts, of either language, have no
+    translation in the other and are left out. The p values are those of :class:`Comparison`.
+    """
+
+    method: str
+    a: str
+    b: str
+    metric: str
+    delta: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    p_mcnemar: float | None
+    n: int
+    n_unmatched: int
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything ``results.json`` holds."""
+    """Everything ``results.json`` holds; files of older versions lack ``language_comparisons``."""
 
     model: Mapping[str, Any]
     prompts: Mapping[str, Any]
@@ -91,10 +118,11 @@ class Results:
     rows: tuple[Row, ...]
     macro: tuple[MacroRow, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    language_comparisons: tuple[LanguageComparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, with ``schema`` first."""
-        return {"schema": SCHEMA, **_plain(self)}
+        return {"schema": SCHEMA, **plain(self)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Results:
@@ -103,7 +131,7 @@ class Results:
         Raises:
             StoreError: for another schema or missing fields.
         """
-        _check_schema(data, "results.json")
+        check_schema(data, "results.json")
         try:
             return Results(
                 model=data["model"],
@@ -115,8 +143,11 @@ class Results:
                     for m in data["macro"]
                 ),
                 comparisons=tuple(Comparison(**c) for c in data["comparisons"]),
+                language_comparisons=tuple(
+                    LanguageComparison(**c) for c in data.get("language_comparisons", ())
+                ),
             )
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise StoreError(f"results.json is incomplete or damaged: {error}") from error
 
 
@@ -202,7 +233,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, with ``schema`` first."""
-        return {"schema": SCHEMA, **_plain(self)}
+        return {"schema": SCHEMA, **plain(self)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Diagnosis:
@@ -211,7 +242,7 @@ class Diagnosis:
         Raises:
             StoreError: for another schema or missing fields.
         """
-        _check_schema(data, "diagnosis.json")
+        check_schema(data, "diagnosis.json")
 
         def scores(row: Mapping[str, Any]) -> GateScores:
             lists = ("harmful", "harmless", "harmless_twins")
@@ -228,7 +259,7 @@ class Diagnosis:
                 thresholds=tuple(ThresholdRow(**r) for r in data["thresholds"]),
                 contrasts=tuple(ContrastRow(**r) for r in data["contrasts"]),
             )
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise StoreError(f"diagnosis.json is incomplete or damaged: {error}") from error
 
 
@@ -238,34 +269,13 @@ def load_results(folder: Path) -> Results:
     Raises:
         StoreError: if it is missing or damaged.
     """
-    return Results.from_json(_read(folder / "results.json"))
+    return Results.from_json(read_document(folder / "results.json"))
 
 
 def load_diagnosis(folder: Path) -> Diagnosis | None:
     """Read ``diagnosis.json`` of a run folder, or return None where the run made none."""
     path = folder / "diagnosis.json"
-    return Diagnosis.from_json(_read(path)) if path.exists() else None
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(
-            f"{path} does not exist; run `babelgate measure` or `babelgate evaluate` first"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise StoreError(f"{path} should hold a JSON object, not {type(data).__name__}")
-    return data
-
-
-def _check_schema(data: Mapping[str, Any], name: str) -> None:
-    if data.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{name} has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
-        )
+    return Diagnosis.from_json(read_document(path)) if path.exists() else None
 
 
 _ESTIMATES = ("harmful_refusal", "harmless_refusal", "selectivity")
@@ -280,17 +290,7 @@ def _row(data: Mapping[str, Any]) -> Row:
     if gate is not None:
         estimates = ("fired_harmful", "fired_harmless", "selectivity")
         gate = GateRow(**{**gate, **{n: Estimate.from_json(gate[n]) for n in estimates}})
-    return Row(**{**data, **_estimates(data), "gate": gate})
-
-
-def _plain(value: Any) -> Any:
-    """Turn nested dataclasses into JSON values, estimates by their own rule."""
-    if isinstance(value, Estimate):
-        return value.to_json()
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    bounds = data.get("bounds")
+    if bounds is not None:
+        bounds = {metric: (float(low), float(high)) for metric, (low, high) in bounds.items()}
+    return Row(**{**data, **_estimates(data), "gate": gate, "bounds": bounds})
