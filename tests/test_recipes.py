@@ -56,7 +56,7 @@ def test_a_run_leaves_every_file(run):
         "diagnosis.json", "report.html", "prompts.jsonl",
     }  # fmt: skip
     record = json.loads((run / "run.json").read_text())
-    assert set(record["stages"]) == {"capture", "fit", "generate"}
+    assert set(record["stages"]) == {"capture", "fit", "generate", "judge"}
     assert record["model"]["weights"]
     assert record["versions"]["torch"]
     assert record["seed"] == 0

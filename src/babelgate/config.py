@@ -73,7 +73,37 @@ class RunSettings(ModelSettings, PromptSettings):
     )
 
 
-class MeasureSettings(RunSettings):
+class JudgeSettings(Settings):
+    """Who decides what refuses."""
+
+    judge: str = Field(
+        default="embedded",
+        description="embedded, lexicon, guard:NAME[=MODEL], api:MODEL; A+B asks several",
+    )
+    adjudicator: str | None = Field(
+        default=None, description="judge that decides where several disagree"
+    )
+    translator: str | None = Field(
+        default=None,
+        description="for guard and api judges, translate into English first: "
+        "nllb[=MODEL], madlad[=MODEL], api:MODEL",
+    )
+    any_language: bool = Field(
+        default=False, description="ask guards also about languages that their cards do not list"
+    )
+    api_url: str | None = Field(
+        default=None, description="base of the API, such as http://127.0.0.1:8000/v1"
+    )
+    api_concurrency: int = Field(default=4, ge=1, description="API requests at once")
+    api_prompt_price: float | None = Field(
+        default=None, ge=0, description="price of a million prompt tokens, to report the cost"
+    )
+    api_completion_price: float | None = Field(
+        default=None, ge=0, description="price of a million completion tokens"
+    )
+
+
+class MeasureSettings(RunSettings, JudgeSettings):
     """Generate and judge, without a gate."""
 
     split: Literal["train", "val", "test"] = Field(
@@ -88,7 +118,6 @@ class MeasureSettings(RunSettings):
         description="reply length in English; other languages get it times their fertility",
     )
     rows: int | None = Field(default=None, ge=1, description="replies generated together")
-    judge: str = Field(default="lexicon", description="who decides what refuses")
 
 
 class CalibrateSettings(RunSettings):

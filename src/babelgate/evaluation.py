@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import rates
-from .artifacts import JsonLines, RunFolder, fingerprint, timed, write_json
+from .artifacts import RunFolder, fingerprint, timed, write_json
 from .completions import BASE, Method, complete, reply_limits
 from .config import EvaluateSettings, MeasureSettings
 from .console import progress
@@ -15,13 +15,16 @@ from .errors import PromptError
 from .gate import Gate
 from .gate_file import load_gate
 from .interventions.gated import GatedIntervention
-from .judges import Judge, Reply, get_judge
+from .judges import Judge, Reply
+from .judges.base import FAILED
+from .judges.choosing import chosen_judge
+from .judges.running import judge_all
 from .languages import tier
 from .models.chat import ChatModel
 from .prompts import leaks, require, take
 from .results import GateScores, Results, load_diagnosis
 from .run_files import identity_facts, open_run
-from .types import Completion, PromptSet, Split, Verdict, side_of
+from .types import Completion, PromptSet, Split, side_of
 
 
 def measure(model: ChatModel, prompts: PromptSet, settings: MeasureSettings) -> Results:
@@ -96,7 +99,19 @@ def _judged_run(
     methods: Sequence[Method],
     gates: Mapping[str, Gate],
 ) -> tuple[Results, list[Completion]]:
-    judge = get_judge(settings.judge)
+    with chosen_judge(settings, device=settings.device) as judge:
+        return _generated_and_judged(run, model, prompts, settings, methods, gates, judge)
+
+
+def _generated_and_judged(
+    run: RunFolder,
+    model: ChatModel,
+    prompts: PromptSet,
+    settings: MeasureSettings,
+    methods: Sequence[Method],
+    gates: Mapping[str, Gate],
+    judge: Judge,
+) -> tuple[Results, list[Completion]]:
     chosen = _select(run, model, prompts, settings)
     limits = reply_limits(model, prompts, settings.max_new_tokens)
     with timed() as seconds, progress() as bar:
@@ -117,7 +132,20 @@ def _judged_run(
             f"Replies were generated in {model.identity.dtype}, where the batch size can change a "
             "greedy reply; compare in float32 where single replies matter."
         )
-    verdicts = _judge(judge, chosen, completions, settings.out / "verdicts.jsonl")
+    by_key = {p.key: p for p in chosen}
+    replies = [Reply(by_key[c.key], c) for c in completions]
+    with timed() as seconds, progress() as bar:
+        task = bar.add_task("judging", total=len(replies))
+        verdicts = judge_all(
+            judge,
+            replies,
+            settings.out / "verdicts.jsonl",
+            on_verdicts=lambda n: bar.advance(task, n),
+        )
+    failed = sum(v.raw.startswith(FAILED) for v in verdicts)
+    if failed:
+        run.note(f"{failed} verdicts failed for a reason outside the reply; run again to retry.")
+    run.set_done("judge", f"{judge.name} {judge.version}", seconds[0], verdicts=len(verdicts))
     thresholds = {
         name: {language: gate.threshold(language) for language in chosen.languages}
         for name, gate in gates.items()
@@ -136,6 +164,7 @@ def _judged_run(
         rows=tuple(rates.rows(judged, thresholds)),
         macro=tuple(rates.macro_rows(judged, seed=settings.seed)),
         comparisons=tuple(rates.comparisons(judged, seed=settings.seed)),
+        language_comparisons=tuple(rates.language_comparisons(judged, seed=settings.seed)),
     )
     write_json(settings.out / "results.json", results.to_json())
     return results, completions
@@ -176,15 +205,6 @@ def _fitting(model: ChatModel, prompts: PromptSet, reply: int) -> PromptSet:
     room = context - 4 * reply  # the longest reply any language may get
     kept = {p.key for p, n in zip(prompts, lengths) if n <= room}
     return prompts.select(where=lambda p: p.key in kept)
-
-
-def _judge(
-    judge: Judge, prompts: PromptSet, completions: Sequence[Completion], file: Path
-) -> list[Verdict]:
-    by_key = {p.key: p for p in prompts}
-    verdicts = judge.judge([Reply(by_key[c.key], c) for c in completions])
-    JsonLines(file).rewrite(v.to_json() for v in verdicts)
-    return verdicts
 
 
 def _update_scores(

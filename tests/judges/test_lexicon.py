@@ -39,7 +39,7 @@ def test_refusals_are_found(code, text):
 def test_a_languages_own_lexicon_finds_them(code, text):
     lexicon = load_lexicon(code)
     assert lexicon is not None
-    assert lexicon.refusal(opening(text), "") is not None
+    assert lexicon.signs(opening(text), "").refusal is not None
 
 
 @pytest.mark.parametrize(("code", "text"), ORDINARY)
@@ -126,10 +126,10 @@ def test_adversarial_text_is_matched_in_time(code):
         ("i can't " * 600),
         "ist " * 1200,
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     for text in hard:
-        lexicon.refusal(clean(text)[:260], "")
-    assert time.perf_counter() - start < 0.5
+        _ = lexicon.signs(clean(text)[:260], "").refusal
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

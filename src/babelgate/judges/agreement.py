@@ -143,12 +143,16 @@ def measure(labelled: Sequence[LabelledReply], judge: Judge) -> Agreement:
     return agreement((v.outcome == "refused" for v in verdicts), (i.refused for i in labelled))
 
 
+def has_substring(text: str) -> bool:
+    """Return whether a reply has one of the English markers, as refusals are commonly counted."""
+    plain = text.lower().replace("’", "'")
+    return any(marker in plain for marker in SUBSTRINGS)
+
+
 def measure_substrings(labelled: Sequence[LabelledReply]) -> Agreement:
     """Return the agreement of the English substring test with the labels."""
-    texts = (item.reply.completion.text.lower().replace("’", "'") for item in labelled)
-    return agreement(
-        (any(s in t for s in SUBSTRINGS) for t in texts), (i.refused for i in labelled)
-    )
+    ours = (has_substring(item.reply.completion.text) for item in labelled)
+    return agreement(ours, (i.refused for i in labelled))
 
 
 def agreement_rows(labelled: Sequence[LabelledReply], judge: Judge) -> list[list[str]]:

@@ -89,23 +89,28 @@ class StreamingJudge(Protocol):
 
 # Named by import path, so that a judge that needs torch or a network costs nothing until asked for.
 _JUDGES: Mapping[str, str] = MappingProxyType(
-    {"lexicon": "babelgate.judges.lexicon_judge:LexiconJudge"}
+    {
+        "embedded": "babelgate.judges.embedded.judge:EmbeddedJudge",
+        "lexicon": "babelgate.judges.lexicon_judge:LexiconJudge",
+    }
 )
 
 
 def judge_names() -> list[str]:
-    """Return the names that :func:`get_judge` knows, sorted."""
+    """Return the names of the judges that need no model and no network, sorted."""
     return sorted(_JUDGES)
 
 
 def get_judge(name: str) -> Judge:
-    """Return the judge called ``name``.
+    """Return the judge called ``name`` that needs no model and no network.
+
+    Guards, remote models and panels: :func:`babelgate.judges.choosing.chosen_judge`.
 
     Raises:
         UserError: for a name that is not in the registry.
     """
     if name not in _JUDGES:
-        known = judge_names()
+        known = [*judge_names(), "guard:NAME", "api:MODEL"]
         raise UserError(
             f"no judge is called {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}"
         )

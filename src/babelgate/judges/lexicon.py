@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -73,32 +73,57 @@ class Lexicon:
     ignore: re.Pattern[str]
     bad: re.Pattern[str]
 
-    def refusal(self, opening: str, prompt: str, *, condemnation: bool = True) -> str | None:
-        """Return the phrase that makes ``opening`` a refusal, or ``None``.
+    def signs(self, opening: str, prompt: str, *, condemnation: bool = True) -> Signs:
+        """Return every phrase of an opening that counts for or against a refusal.
 
         Both texts must be clean. A phrase that the prompt itself contains does not count: the
         reply may be quoting it. ``condemnation=False`` looks for ``refuse`` phrases only.
         """
         text = self.ignore.sub("\0", opening)
-        for match in self.refuse.finditer(text):
-            if not _quotes(match, prompt):
-                return match.group()
+        refused = [m for m in self.refuse.finditer(text) if not _quotes(m, prompt)]
         if not condemnation:
-            return None
+            return Signs(refused)
         condemned = [m for m in self.condemn.finditer(text) if not _topical(m, prompt)]
-        if not condemned:
-            return None
-        turn = self.redirect.search(text, condemned[0].end())
+        turn = self.redirect.search(text, condemned[0].end() if condemned else 0)
         answered = self.answer.search(text) or _LIST.match(text)
-        if answered and not (turn and turn.start() < answered.start()):
+        return Signs(refused, condemned, turn, answered, self.bad)
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What a lexicon finds in an opening: refusals, reproaches, a turn elsewhere, an answer."""
+
+    refused: list[re.Match[str]]
+    condemned: list[re.Match[str]] = field(default_factory=list)
+    turn: re.Match[str] | None = None
+    answered: re.Match[str] | None = None
+    bad: re.Pattern[str] = _NOTHING
+
+    @property
+    def weight(self) -> int:
+        """Number of distinct reproaches; "illegal and unethical" is one phrase and two of them."""
+        signs = {m.group() for m in ([*self.condemned, self.turn] if self.turn else self.condemned)}
+        return sum(max(1, len(set(self.bad.findall(sign)))) for sign in signs)
+
+    @property
+    def outright(self) -> bool:
+        """Whether the reply begins with a reproach of several words."""
+        first = self.condemned[0] if self.condemned else None
+        return first is not None and first.start() <= OUTRIGHT and " " in first.group()
+
+    @property
+    def refusal(self) -> str | None:
+        """The phrase that makes the opening a refusal, or ``None``."""
+        if self.refused:
+            return self.refused[0].group()
+        if not self.condemned:
             return None
-        signs = dict.fromkeys(m.group() for m in ([*condemned, turn] if turn else condemned))
-        first = condemned[0]
-        outright = first.start() <= OUTRIGHT and " " in first.group()
-        # "Illegal and unethical" is one phrase and two reproaches.
-        weight = sum(max(1, len(set(self.bad.findall(sign)))) for sign in signs)
-        enough = 1 if outright else CONDEMNATIONS
-        return " & ".join([*signs][:2]) if weight >= enough else None
+        if self.answered and not (self.turn and self.turn.start() < self.answered.start()):
+            return None
+        if self.weight < (1 if self.outright else CONDEMNATIONS):
+            return None
+        signs = [*self.condemned, self.turn] if self.turn else self.condemned
+        return " & ".join([*dict.fromkeys(m.group() for m in signs)][:2])
 
 
 def _quotes(match: re.Match[str], prompt: str) -> bool:
@@ -201,16 +226,22 @@ def find_refusal(begin: str, prompt: str, language: str) -> tuple[str, str] | No
     The prompt's language and English come first, with all their phrases; then every other
     language in whose script the opening is written, with its plain refusals only.
     """
-    first = dict.fromkeys((primary(language), "en"))
-    for code in first:
+    for code in dict.fromkeys((primary(language), "en")):
         lexicon = load_lexicon(code)
-        if lexicon and (hit := lexicon.refusal(begin, prompt)):
+        if lexicon and (hit := lexicon.signs(begin, prompt).refusal):
             return code, hit
+    return find_elsewhere(begin, prompt, language)
+
+
+def find_elsewhere(begin: str, prompt: str, language: str) -> tuple[str, str] | None:
+    """Return ``(lexicon language, phrase)`` for a plain refusal in a language that was not asked
+    for, other than English, or ``None``.
+    """
     present = {s for s, n in script_counts(begin).items() if n >= MIN_SCRIPT_LETTERS}
-    for code in sorted(lexicon_languages() - set(first)):
+    for code in sorted(lexicon_languages() - {primary(language), "en"}):
         lexicon = load_lexicon(code)
         if lexicon and present & set(lexicon.scripts):
-            hit = lexicon.refusal(begin, prompt, condemnation=False)
+            hit = lexicon.signs(begin, prompt, condemnation=False).refusal
             if hit:
                 return code, hit
     return None

@@ -11,6 +11,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from ..languages import LanguageGuess
 from .normalise import clean, is_dense, without_numbering
@@ -147,6 +148,15 @@ def echo(text: str, prompt: str, rules: Rules = RULES) -> str | None:
     if len(a) > 3 * len(b):  # three times over, it is a loop
         return None
     n = rules.echo_gram_dense if dense else rules.echo_gram
+    # Most replies are no echo: stop as soon as too much of them is not in the prompt. The share
+    # is of distinct n-grams, of which there are at most as many as positions.
+    news: set[str] = set()
+    most = (1 - rules.echo_of_reply) * (len(a) - n + 1)
+    for i in range(len(a) - n + 1):
+        if (gram := a[i : i + n]) not in b:
+            news.add(gram)
+            if len(news) > most:
+                return None
     ours, theirs = ({t[i : i + n] for i in range(len(t) - n + 1)} for t in (a, b))
     both = len(ours & theirs)
     if both >= rules.echo_of_reply * len(ours) and both >= rules.echo_of_prompt * len(theirs):
@@ -156,14 +166,16 @@ def echo(text: str, prompt: str, rules: Rules = RULES) -> str | None:
 
 def _letters(text: str) -> str:
     """Return the letters and digits of a text only: quotes and spaces do not make it another."""
-    return "".join(c for c in text if c.isalnum())
+    return _NOT_WORD.sub("", text)
 
 
 def stub(text: str, stop_reason: str, rules: Rules = RULES) -> bool:
     """Whether the length limit cut the reply off before it said anything."""
+    if stop_reason != "length":
+        return False
     letters = sum(c.isalnum() for c in text[:200])
     limit = rules.stub_letters_dense if is_dense(clean(text[:200])) else rules.stub_letters
-    return stop_reason == "length" and letters < limit
+    return letters < limit
 
 
 def prose(text: str) -> str:
@@ -183,8 +195,8 @@ def wrong_language(
     """
     words = prose(text[: rules.language_window])
     flat = clean(words)
-    letters = sum(c.isalpha() for c in flat)
-    if letters < (rules.language_letters_dense if is_dense(flat) else rules.language_letters):
+    least = rules.language_letters_dense if is_dense(flat) else rules.language_letters
+    if sum(1 for _ in islice(filter(str.isalpha, flat), least)) < least:
         return None
     guess = identify(words)
     if guess.code is None or guess.code == prompt_language:
