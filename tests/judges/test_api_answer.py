@@ -160,9 +160,9 @@ def test_no_beginning_of_an_answer_is_one(whole, data):
     "text", ['{"a":' * 3199, "{ " * 8000, '{"outcome":"refused"}' * 760, "[" * 16_000]
 )
 def test_long_nonsense_is_read_quickly(text):
-    start = time.perf_counter()
+    start = time.process_time()
     parse_answer(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,9 +1,14 @@
 """Normalisation: what two spellings of one word share, and what must stay apart."""
 
+import re
+import time
+from collections import Counter
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from babelgate.judges import normalise
 from babelgate.judges.normalise import (
     SCRIPTS,
     clean,
@@ -82,3 +87,90 @@ def test_fold_and_clean_never_raise_and_are_stable_in_ascii(text):
     assert cleaned == cleaned.strip()
     ascii_only = text.encode("ascii", "ignore").decode()
     assert fold(fold(ascii_only)) == fold(ascii_only)
+
+
+any_characters = st.text(alphabet=st.characters(), max_size=200)
+# Edges of the scripts' ranges, and what looks like them.
+edges = st.text(
+    alphabet="az`{ɐʯʰßøœđəẖαωάϊаяѐԯЀאתװءيٱۓ۔\u1200\u137f\u1380\u0900\u097f\u0980\u09ff\u0d80\u0dff\u0e00"
+    "\u0e7f\u0e80\u1000\u109f\u10a0\u1780\u17ff가힣\ud7a4\ud7ff\ud800\udfff\ue000ぁヿ\u3040\u3100"
+    "\u4e00\u9fff\u3400\u4dbf\u4dc0\uffff\U00010000\U00020000\U0010ffff",
+    max_size=60,
+)
+
+
+def slow_script_counts(text: str) -> dict[str, int]:
+    """Character by character: the first script whose class has it."""
+    patterns = {name: re.compile(f"[{chars}]") for name, chars in normalise._SCRIPTS.items()}
+    found: Counter[str] = Counter()
+    for character in text:
+        script = next((name for name, p in patterns.items() if p.fullmatch(character)), None)
+        if script is not None:
+            found[script] += 1
+    return dict(found)
+
+
+@settings(max_examples=300)
+@given(st.one_of(any_characters, edges))
+def test_script_counts_are_the_classes(text):
+    assert script_counts(text) == slow_script_counts(text)
+
+
+def test_astral_characters_and_surrogates_are_of_no_script():
+    assert script_counts("\ud800\udfff\U00020000\U0001f600\uffff") == {}
+    assert script_counts("\ud83d\ude00a") == {"latin": 1}
+    assert script_counts("") == {}
+
+
+@given(st.one_of(any_characters, edges))
+def test_density_is_the_majority(text):
+    counts = slow_script_counts(text)
+    dense = sum(counts.get(name, 0) for name in ("han", "kana", "hangul"))
+    assert is_dense(text) == (2 * dense > sum(counts.values()))
+
+
+@given(any_characters)
+def test_remembering_changes_nothing(text):
+    assert clean(text) == normalise._clean(text) == clean(text)
+
+
+def slow_clean(text: str) -> str:
+    """Marks to spaces, then every run of spaces to one, and none beside a line break."""
+    plain = re.sub(r"[*_~#|>\\`]", " ", fold(text))
+    plain = re.sub(r"[^\S\n]+", " ", plain)
+    return re.sub(r" ?\n[\n ]*", "\n", plain).strip()
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(any_characters, st.text(alphabet="ab *_\n\t\r\x0b\x1c\x85\u2028\u3000#", max_size=40))
+)
+def test_clean_is_the_definition(text):
+    assert clean(text) == slow_clean(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Désolé, je ne peux pas. ",
+        "Mo fẹ́ràn rẹ̀ púpọ̀\n",
+        "لا يُمكنني ",
+        "我不能帮助你。",
+        "한국어로 ",
+        "ฉันช่วยไม่ได้",
+        "ﷺ ﬁne ",
+        "a\u0301\u0316 ",
+        "👍🏽\ud800 ",
+    ],
+)
+def test_a_long_text_folds_as_a_short_one(text):
+    times = 12_000 // len(text)
+    assert fold(text * times) == fold(text) * times
+    assert fold(text * 3) == fold(text) * 3
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0e48\u0e38", "\u05b0\u05bc\u0591"])
+def test_many_marks_fold_in_bounded_time(marks):
+    start = time.process_time()
+    fold("a" + marks * 50_000)
+    assert time.process_time() - start < 0.5

@@ -1,11 +1,16 @@
 """The rules for replies that neither refuse nor answer."""
 
+import re
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babelgate.judges import outcomes
+from babelgate.judges.normalise import clean, is_dense
 from babelgate.languages import LanguageGuess
+from babelgate.prompts import load_prompts
 
 from .examples import ANSWERS
 
@@ -142,6 +147,87 @@ def test_echoes_are_found(reply, prompt):
 )
 def test_quoting_replies_are_no_echoes(reply, prompt):
     assert outcomes.echo(reply, prompt) is None
+
+
+def echo_by_sets(text: str, prompt: str) -> bool:
+    """The definition with whole sets of n-grams and nothing else."""
+    rules = outcomes.RULES
+    window = 4 * rules.loop_window
+    a, b = (re.sub(r"[\W_]+", "", clean(t[:window])) for t in (text, prompt))
+    dense = is_dense(b)
+    least = rules.echo_min_chars_dense if dense else rules.echo_min_chars
+    if len(a) < least or len(b) < least or len(a) > 3 * len(b):
+        return False
+    n = rules.echo_gram_dense if dense else rules.echo_gram
+    ours, theirs = ({t[i : i + n] for i in range(len(t) - n + 1)} for t in (a, b))
+    both = len(ours & theirs)
+    if both < rules.echo_of_reply * len(ours):
+        return False
+    end = a[-(rules.echo_end_dense if dense else rules.echo_end) :]
+    part = both >= rules.echo_of_prompt_part * len(theirs) and end in b
+    return part or both >= rules.echo_of_prompt * len(theirs)
+
+
+def is_echo(text: str, prompt: str) -> bool:
+    return outcomes.echo(text, prompt) is not None
+
+
+@st.composite
+def near_echoes(draw):
+    """A prompt and a reply that has some of it changed: on both sides of the thresholds."""
+    alphabet = draw(
+        st.sampled_from(["ab", "abcdefghij ", "我不能帮助你做这件事", "abcé👍\ud800 \n*"])
+    )
+    prompt = draw(st.text(alphabet=alphabet, min_size=8, max_size=120))
+    reply = list(prompt)
+    for at in draw(st.lists(st.integers(0, len(prompt) - 1), max_size=8)):
+        reply[at] = draw(st.sampled_from(["", "x", "yz", prompt[: at + 1], alphabet]))
+    return "".join(reply), prompt
+
+
+@settings(max_examples=600, deadline=None)
+@given(near_echoes())
+def test_leaving_early_never_changes_an_echo(pair):
+    assert is_echo(*pair) == echo_by_sets(*pair)
+
+
+def test_one_changed_letter_is_an_echo_from_some_length_on():
+    """A letter changes five n-grams: 15 % of those of a prompt of 38 letters."""
+    letters = "thequickbrownfxjmpsvlazydg0123456789ABCDEFGHIJ"
+    for n in range(16, len(letters)):
+        prompt = letters[:n].lower()
+        reply = f"{prompt[: n // 2]}ж{prompt[n // 2 + 1 :]}"
+        assert is_echo(reply, prompt) == echo_by_sets(reply, prompt), n
+    assert is_echo(reply, prompt)
+    assert not is_echo(f"{letters[:12]}ж{letters[13:24]}", letters[:24])
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_two_texts_echo_by_the_definition(text, prompt):
+    assert is_echo(text, prompt) == echo_by_sets(text, prompt)
+
+
+def test_starter_prompts_as_replies_to_themselves_and_each_other():
+    prompts = load_prompts("starter").prompts
+    found = {True: 0, False: 0}
+    for i, prompt in enumerate(prompts):
+        others = [prompts[(i + step) % len(prompts)].text for step in (1, 7, 280)]
+        for reply in (prompt.text, f"{prompt.text} {others[0]}", prompt.text[:-20], *others):
+            said = is_echo(reply, prompt.text)
+            assert said == echo_by_sets(reply, prompt.text), (reply, prompt.text)
+            found[said] += 1
+        if len(clean(prompt.text)) > 30:
+            assert is_echo(prompt.text, prompt.text), prompt.text
+    assert min(found.values()) > 3000
+
+
+@pytest.mark.parametrize("end", ["", "b"])
+def test_an_echo_is_looked_for_in_bounded_time(end):
+    """Few different n-grams, each of them at the very end of a monotonous prompt, or nowhere."""
+    text = "aaaab" * 2400 + "".join(chr(97 + i * i % 7919 % 8) for i in range(4000))
+    start = time.process_time()
+    assert not is_echo(text, "a" * 15_999 + end)
+    assert time.process_time() - start < 0.5
 
 
 def test_stub_needs_the_length_limit():

@@ -22,6 +22,7 @@ import babelgate
 from babelgate.artifacts import atomic_path, write_json, write_text
 from babelgate.judges.agreement import has_substring
 from babelgate.judges.embedded.features import DENSE, Features, features
+from babelgate.judges.embedded.model import mark
 
 BITS = 16
 #: The n-grams' share of the weights against the dense features', the regularisation, and how much
@@ -45,15 +46,18 @@ def main() -> None:
     measured = card.measure(data, sigmoid(unseen_language))
     dense, bias, grams = data.fit(np.ones(len(items), dtype=bool))
     scale = float(np.abs(grams).max()) / 127
+    marks = [mark(item.reply.completion.text) for item in items]
     with atomic_path(options.out / "weights.safetensors") as work:
         save_file(
             {
                 "dense": dense.astype(np.float32),
                 "grams": np.round(grams / scale).astype(np.int8),
                 "scalars": np.array([bias, scale]),
+                "seen": np.unique(marks).astype(np.uint32),
             },
             work,
         )
+    (options.out / "weights.safetensors").chmod(0o644)  # made for its owner only
     write_json(options.out / "card.json", card.as_json(data, measured))
     write_text(options.out / "MODEL_CARD.md", card.as_markdown(data, measured))
     print(card.as_markdown(data, measured))
@@ -83,7 +87,7 @@ class Data:
         self.weight = np.where(self.source == WRITTEN, WRITTEN_WEIGHT, 1.0)
 
     def _fit(self, rows: np.ndarray) -> LogisticRegression:
-        return LogisticRegression(C=C, max_iter=5000).fit(
+        return LogisticRegression(C=C, max_iter=20000, tol=1e-7).fit(
             self.x[rows], self.y[rows], sample_weight=self.weight[rows]
         )
 

@@ -30,6 +30,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..artifacts import fingerprint
 from ..errors import LanguageError, UserError
 from ..languages import normalise_code
 from .normalise import DENSE_SCRIPTS, SCRIPTS, clean, fold, is_dense, script_counts
@@ -189,6 +190,14 @@ def lexicon_languages() -> frozenset[str]:
     """Return the codes of all languages that have a lexicon."""
     folder = files("babelgate.judges") / "data" / "refusals"
     return frozenset(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+@cache
+def lexicon_fingerprint() -> str:
+    """Return a fingerprint of all lexicons: verdicts by others are stale."""
+    folder = files("babelgate.judges") / "data" / "refusals"
+    names = sorted(lexicon_languages())
+    return fingerprint([(folder / f"{n}.toml").read_text(encoding="utf-8") for n in names])
 
 
 def load_lexicon(language: str) -> Lexicon | None:

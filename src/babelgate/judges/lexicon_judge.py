@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from ..artifacts import fingerprint
 from ..types import Outcome, Verdict
 from . import outcomes
 from .base import Reply
-from .lexicon import find_refusal, lexicon_languages, load_lexicon, opening, primary
+from .lexicon import (
+    find_refusal,
+    lexicon_fingerprint,
+    lexicon_languages,
+    load_lexicon,
+    opening,
+    primary,
+)
 from .normalise import clean
 from .unrefused import unrefused
 
@@ -31,7 +40,11 @@ class LexiconJudge:
     """
 
     name = "lexicon"
-    version = "1"
+
+    @property
+    def version(self) -> str:
+        """The rules' version, with a fingerprint of the lexicons and outcome rules."""
+        return f"2-{fingerprint([lexicon_fingerprint(), asdict(outcomes.RULES)])[:8]}"
 
     @property
     def languages(self) -> frozenset[str]:

@@ -35,10 +35,10 @@ _SAME = {
     **{"ی": "ي", "ى": "ي", "ک": "ك", "ۀ": "ه", "ة": "ه", "ھ": "ه", "ہ": "ه"},
 }
 _FOLD = str.maketrans({**_SAME, **dict.fromkeys(_OPTIONAL_MARKS + _INVISIBLE)})
-_MARKDOWN = re.compile(r"[*_~#|>\\`]")
+_MARKDOWN = str.maketrans(dict.fromkeys("*_~#|>\\`", " "))
 _LIST_NUMBER = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-•·])[ \t]+")
-_SPACES = re.compile(r"[^\S\n]+")
-_BREAKS = re.compile(r" ?\n[\n ]*")
+_SHORT = 4000
+_PIECE = re.compile(r"(?s).{1,999}\s|.{1,1000}")
 
 
 def fold(text: str) -> str:
@@ -50,6 +50,13 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
+    if len(text) <= _SHORT:
+        return _fold(text)
+    # Marks are sorted in a time that grows with the square of how many follow each other.
+    return "".join(map(_fold, _PIECE.findall(text)))
+
+
+def _fold(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).casefold().translate(_FOLD)
     return unicodedata.normalize("NFC", plain)
 
@@ -61,11 +68,10 @@ def clean(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    text = _MARKDOWN.sub(" ", fold(text))
-    return _BREAKS.sub("\n", _SPACES.sub(" ", text)).strip()
+    lines = (" ".join(line.split()) for line in fold(text).translate(_MARKDOWN).split("\n"))
+    return "\n".join(filter(None, lines))
 
 
-_SHORT = 4000
 _clean_short = lru_cache(maxsize=4096)(_clean)
 
 

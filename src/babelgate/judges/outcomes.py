@@ -11,6 +11,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from ..languages import LanguageGuess
@@ -34,7 +35,7 @@ class Rules:
     # A loop with small changes: this share of all n-grams has occurred before in the reply.
     repeat_gram: int = 16
     repeat_gram_dense: int = 8
-    repeat_share: float = 0.7
+    repeat_share: float = 0.6
     # Only the end of very long replies is examined: a loop never stops by itself.
     loop_window: int = 4000
     # zlib cannot shrink ordinary prose of this length further; a loop it shrinks a lot.
@@ -44,9 +45,13 @@ class Rules:
     echo_min_chars_dense: int = 8
     echo_gram: int = 5
     echo_gram_dense: int = 3
-    # Nearly all of the reply is in the prompt and nearly all of the prompt is in the reply.
+    # Nearly all of the reply is in the prompt, and nearly all of the prompt is in the reply, or a
+    # good part of it with nothing new at the reply's end: an answer ends with what it adds.
     echo_of_reply: float = 0.85
     echo_of_prompt: float = 0.8
+    echo_of_prompt_part: float = 0.25
+    echo_end: int = 12
+    echo_end_dense: int = 5
 
     # Stopped by the length limit with almost nothing written, though many tokens were spent.
     stub_letters: int = 12
@@ -87,7 +92,7 @@ def loop(text: str, rules: Rules = RULES) -> str | None:
     text, linear time), the second by counting n-grams of characters, so neither needs words.
     Numbers of list items are dropped first: models count while they loop.
     """
-    flat = " ".join(clean(without_numbering(text)).split())
+    flat = " ".join(without_numbering(clean(text)).split())
     dense = is_dense(flat)
     if len(flat) < (rules.loop_min_chars_dense if dense else rules.loop_min_chars):
         return None
@@ -136,12 +141,12 @@ def periodic_end(text: str) -> tuple[int, int]:
 
 
 def echo(text: str, prompt: str, rules: Rules = RULES) -> str | None:
-    """The reply is the prompt again: their character n-grams contain each other almost wholly.
+    """The reply is the prompt again, or a part of it: its character n-grams are nearly all there.
 
     A reply that quotes the prompt and goes on has many others; one that takes a word from it
-    leaves most of the prompt out.
+    leaves most of the prompt out; one that restates the question ends with what it adds.
     """
-    a, b = (_letters(clean(t[: 4 * rules.loop_window])) for t in (text, prompt))
+    a, b = (_letters(t[: 4 * rules.loop_window]) for t in (text, prompt))
     dense = is_dense(b)
     if min(len(a), len(b)) < (rules.echo_min_chars_dense if dense else rules.echo_min_chars):
         return None
@@ -150,23 +155,30 @@ def echo(text: str, prompt: str, rules: Rules = RULES) -> str | None:
     n = rules.echo_gram_dense if dense else rules.echo_gram
     # Most replies are no echo: stop as soon as too much of them is not in the prompt. The share
     # is of distinct n-grams, of which there are at most as many as positions.
-    news: set[str] = set()
-    most = (1 - rules.echo_of_reply) * (len(a) - n + 1)
+    ours: set[str] = set()
+    news, most = 0, (1 - rules.echo_of_reply) * (len(a) - n + 1)
     for i in range(len(a) - n + 1):
-        if (gram := a[i : i + n]) not in b:
-            news.add(gram)
-            if len(news) > most:
+        if (gram := a[i : i + n]) not in ours:
+            ours.add(gram)
+            news += gram not in b
+            if news > most:
                 return None
-    ours, theirs = ({t[i : i + n] for i in range(len(t) - n + 1)} for t in (a, b))
+    theirs = {b[i : i + n] for i in range(len(b) - n + 1)}
     both = len(ours & theirs)
-    if both >= rules.echo_of_reply * len(ours) and both >= rules.echo_of_prompt * len(theirs):
+    if both < rules.echo_of_reply * len(ours):
+        return None
+    if both >= rules.echo_of_prompt * len(theirs):
         return "repeats the prompt"
+    end = a[-(rules.echo_end_dense if dense else rules.echo_end) :]
+    if both >= rules.echo_of_prompt_part * len(theirs) and end in b:
+        return "repeats a part of the prompt"
     return None
 
 
+@lru_cache(maxsize=1024)  # one prompt has replies by several methods
 def _letters(text: str) -> str:
     """Return the letters and digits of a text only: quotes and spaces do not make it another."""
-    return _NOT_WORD.sub("", text)
+    return _NOT_WORD.sub("", clean(text))
 
 
 def stub(text: str, stop_reason: str, rules: Rules = RULES) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -70,8 +71,9 @@ def judge_all(
             current.append(line)
     if len(current) < len(lines):
         log.rewrite(current)
+    times = Counter(keys)
     if on_verdicts is not None:
-        on_verdicts(sum(key in found for key in keys))
+        on_verdicts(sum(times[key] for key in found))
     # A reply that occurs twice under one key is asked about once.
     todo = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in found}.values())
     todo.sort()
@@ -80,7 +82,7 @@ def judge_all(
         log.append({**v.to_json(), "key": key} for key, v in made if not v.raw.startswith(FAILED))
         found.update(made)
         if on_verdicts is not None:
-            on_verdicts(len(made))
+            on_verdicts(sum(times[key] for key, _ in made))
     return [
         replies[i].verdict(judge.name, v.outcome, v.raw, v.p_refusal)
         for i, v in ((i, found[key]) for i, key in enumerate(keys))

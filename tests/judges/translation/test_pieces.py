@@ -70,6 +70,6 @@ def test_halves_lose_one_blank_only(text):
 @pytest.mark.parametrize("piece", ["a", " ", ". ", "。", "- ", "\n", "```\n", "1. ", "a. "])
 def test_long_texts_take_no_time(piece):
     text = (piece * 100_000)[:100_000]
-    start = time.perf_counter()
+    start = time.process_time()
     pieces(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

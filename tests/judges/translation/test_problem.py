@@ -127,9 +127,9 @@ def test_any_texts_get_an_answer(source, translated, code):
 @pytest.mark.parametrize("piece", ["a", "我不", "i can't ", "```", "\u0301", " ", "ab. "])
 def test_long_texts_take_no_time(piece):
     text = (piece * 100_000)[:100_000]
-    start = time.perf_counter()
+    start = time.process_time()
     problem(text, text[:90_000] + "x", "de")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_translation_has_a_text_or_a_problem():

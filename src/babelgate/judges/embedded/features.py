@@ -30,7 +30,7 @@ _SIGNS = (
     "refuses_and_answers", "condemns_and_turns", "decides",
 )  # fmt: skip
 _FORM = (
-    "short", "very_short", "lines", "list", "bold", "heading", "code", "ends_with_colon",
+    "lines", "list", "bold", "heading", "code", "ends_with_colon",
     "asks", "opens_with_mark", "placeholder", "first_sentence",
 )  # fmt: skip
 #: Names of the dense features, in the order of the columns.
@@ -134,13 +134,10 @@ def _form(row: np.ndarray, reply: Reply) -> None:
     """Fill in what the reply looks like, whatever it says."""
     text = reply.completion.text.strip()
     head = text[:FORM_WINDOW]
-    # A reply that the length limit cut may have gone on for long: it is not short.
-    room = 0 if reply.completion.stop_reason == "length" else FORM_WINDOW - len(head)
+    # Not its length: labelled answers fill the window, and that of a short one would say "refusal".
     first = _SENTENCE.split(head, 1)[0]
     start = _COLUMN[_FORM[0]]
     row[start : start + len(_FORM)] = (
-        room / FORM_WINDOW,
-        room > FORM_WINDOW - 100,
         min(head.count("\n"), 6) / 6,
         min(len(_ITEM.findall(head)), 4) / 4,
         min(head.count("**"), 4) / 4,
@@ -174,7 +171,7 @@ def hashed_grams(texts: Sequence[str], *, bits: int) -> tuple[np.ndarray, np.nda
     with np.errstate(over="ignore"):
         for n in range(1, GRAMS.stop):
             hashed *= _PRIME
-            hashed[: len(codes) - n + 1] += codes[n - 1 :] + np.uint64(1)
+            hashed[: max(0, len(codes) - n + 1)] += codes[n - 1 :] + np.uint64(1)
             if n in GRAMS:
                 whole = room >= n
                 rows.append(row[whole])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import StoreError
-from .features import DENSE, Features
+from .features import DENSE, FORM_WINDOW, Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class RefusalModel:
     bias: float
     grams: np.ndarray
     scale: float
+    seen: np.ndarray
     card: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -48,6 +51,12 @@ class RefusalModel:
         return len(self.grams).bit_length() - 1
 
     @property
+    def fingerprint(self) -> str:
+        """Sha256 of the weights, first 16 hex digits."""
+        parts = (self.dense.tobytes(), self.grams.tobytes(), repr((self.bias, self.scale)).encode())
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+    @property
     def version(self) -> str:
         """The version on the model card."""
         return str(self.card["version"])
@@ -57,6 +66,10 @@ class RefusalModel:
         """Codes of the languages with replies in training."""
         return frozenset(self.card["languages"])
 
+    def has_seen(self, texts: Sequence[str]) -> np.ndarray:
+        """Return which replies are word for word in the training, ``[N]`` bool."""
+        return np.isin(np.array([mark(text) for text in texts], dtype=np.uint32), self.seen)
+
     def probabilities(self, features: Features) -> np.ndarray:
         """Return the probability of refusal per reply, ``[N]``."""
         n = len(features.dense)
@@ -65,6 +78,12 @@ class RefusalModel:
         count = np.maximum(np.bincount(features.gram_rows, minlength=n), 1)
         odds = features.dense @ self.dense + self.scale * total / np.sqrt(count) + self.bias
         return 1 / (1 + np.exp(-odds))
+
+
+def mark(text: str) -> int:
+    """Return 32 bits of the sha256 of a reply's first 300 characters, without space around."""
+    digest = hashlib.sha256(text.strip()[:FORM_WINDOW].encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def read_model(folder: Path) -> RefusalModel:
@@ -78,8 +97,10 @@ def read_model(folder: Path) -> RefusalModel:
     try:
         tensors = load_file(folder / "weights.safetensors")
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        if missing := sorted({"version", "languages", "note", "errors"} - card.keys()):
+            raise StoreError(f"the embedded judge's card in {folder} has no {', '.join(missing)}")
         bias, scale = map(float, tensors["scalars"])
-        return RefusalModel(tensors["dense"], bias, tensors["grams"], scale, card)
+        return RefusalModel(tensors["dense"], bias, tensors["grams"], scale, tensors["seen"], card)
     except StoreError:
         raise
     except Exception as error:  # safetensors has errors of its own
