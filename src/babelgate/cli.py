@@ -83,8 +83,13 @@ def _explain(error: Exception) -> int:
 # flags from settings
 
 
-def settings_command(name: str, help_: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Return a decorator that makes a command of ``run(settings, json)``, a flag per field."""
+def settings_command(
+    name: str, help_: str, *, files: str | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a command of ``run(settings, json)``, a flag per field.
+
+    ``files`` names the field that is given as arguments instead.
+    """
 
     def decorate(run: Callable[..., None]) -> click.Command:
         from .config import COMMANDS, build
@@ -99,7 +104,10 @@ def settings_command(name: str, help_: str) -> Callable[[Callable[..., None]], c
         parameters: list[click.Parameter] = [
             _option(field, info.annotation, info.description or "", info.default)
             for field, info in kind.model_fields.items()
+            if field != files
         ]
+        if files is not None:
+            parameters.append(click.Argument([files], nargs=-1, required=True, metavar="FILE..."))
         parameters.append(
             click.Option(["--config"], metavar="FILE", help="TOML file with settings; flags win.")
         )
@@ -277,6 +285,75 @@ def report(
     else:
         print_results(results, diagnosis)
     note(f"Report: {path}")
+
+
+@settings_command("judge", "Judge replies in JSONL files, and compare with labels.", files="files")
+def judge(settings: Any, json_: bool) -> None:
+    """Run `judge`."""
+    from .judge_files import judge_files, print_judged
+
+    judged = judge_files(settings)
+    if json_:
+        _print_json(judged.to_json())
+    else:
+        print_judged(judged, settings)
+
+
+@app.command(help="How many prompts show a difference, for rates of refusal or selectivity.")
+@click.option("--base", type=click.FLOAT, required=True, help="Refusal rate before, in 0..1.")
+@click.option(
+    "--difference", "differences", metavar="X,Y,…", help="Changes to detect. [default: 0.02..0.3]"
+)
+@click.option("--prompts", type=click.INT, help="Instead: the change that so many prompts show.")
+@click.option("--power", type=click.FLOAT, default=0.8, show_default=True, help="Chance to see it.")
+@click.option("--paired/--unpaired", default=True, help="Same prompts on both sides, or not.")
+@click.option("--correlation", type=click.FLOAT, default=0.0, help="Of a prompt's two outcomes.")
+@click.option("--discordance", type=click.FLOAT, help="Share of prompts whose outcome changes.")
+@click.option("--harmless", type=click.FLOAT, help="Harmless refusal rate: for selectivity.")
+@click.option("--languages", type=click.INT, default=1, help="Languages averaged over.")
+@click.option("--icc", type=click.FLOAT, default=1.0, help="Correlation between translations.")
+@click.option("--comparisons", type=click.INT, default=1, help="Comparisons made together.")
+@click.option("--alpha", type=click.FLOAT, default=0.05, show_default=True, help="Level.")
+@click.option("--json", "json_", is_flag=True, help="Print the table as JSON for programs.")
+def power(
+    differences: str | None, prompts: int | None, power: float, json_: bool, **design: Any
+) -> None:
+    """Run `power`."""
+    from dataclasses import asdict
+
+    from .console import table
+    from .stats import Design, detectable_difference, power_table
+
+    plan = Design(**design)
+    if prompts is not None:
+        least = detectable_difference(plan, prompts, power)
+        found = None if least != least else round(least, 4)  # NaN: not even the largest
+        if json_:
+            _print_json({"prompts": prompts, "power": power, "difference": found})
+        else:
+            click.echo(
+                f"{prompts} prompts of each class and language show a change of "
+                + ("nothing: too few" if found is None else f"{100 * found:.1f} points")
+                + f" with a chance of {power:g}."
+            )
+        return
+    wanted = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+    if differences is not None:
+        try:
+            wanted = tuple(float(part) for part in differences.split(","))
+        except ValueError:
+            raise click.UsageError(
+                f"--difference {differences!r}: expected numbers such as 0.05,0.1"
+            ) from None
+    rows = power_table(plan, wanted, (power,))
+    if json_:
+        _print_json([asdict(row) for row in rows])
+    else:
+        table(
+            f"Prompts of each class and language, power {power:g}, from a rate of {plan.base:g}",
+            ["Change, points", "Prompts"],
+            [[f"{100 * row.difference:+.1f}", row.prompts] for row in rows],
+        )
 
 
 @app.command(help="List and audit a prompt set: counts, duplicates, leaks, tokens per language.")

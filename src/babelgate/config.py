@@ -189,6 +189,33 @@ class EvaluateSettings(MeasureSettings):
     )
 
 
+class JudgeFileSettings(JudgeSettings):
+    """Judge replies that are in files already."""
+
+    files: tuple[Path, ...] = Field(default=(), description="JSONL files of replies")
+    against: str | None = Field(
+        default=None, description="field with 0/1 labels of refusal to compare with"
+    )
+    prompts: str | None = Field(
+        default=None,
+        description="prompt set to look prompts up in by language and id, such as polyrefuse:PATH",
+    )
+    language: str | None = Field(
+        default=None, description="language of lines that state none; otherwise identified"
+    )
+    out: Path | None = Field(
+        default=None,
+        description="file for the verdicts, resumed from; by default verdicts.jsonl for judges "
+        "that take long, none for the others",
+    )
+    unparsed: bool = Field(default=False, description="list the replies without a verdict, and why")
+    show_replies: bool = Field(
+        default=False, description="with --unparsed, print the replies too; they may be harmful"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    seed: int = Field(default=0, ge=0, description="seed of the intervals")
+
+
 def build(
     kind: type[AnySettings],
     *,
@@ -257,4 +284,5 @@ COMMANDS: dict[str, type[Settings]] = {
     "measure": MeasureSettings,
     "calibrate": CalibrateSettings,
     "evaluate": EvaluateSettings,
+    "judge": JudgeFileSettings,
 }
