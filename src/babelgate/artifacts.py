@@ -74,9 +74,9 @@ def write_error(path: Path, error: OSError) -> StoreError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; half surrogate pairs, which are no text, become "?"."""
     with atomic_path(path) as work:
-        work.write_text(text, encoding="utf-8")
+        work.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -87,7 +87,17 @@ def write_json(path: Path, value: Any) -> None:
 def fingerprint(value: Any) -> str:
     """Return 16 hex digits of the sha256 of a JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """Return one line of JSON; half surrogate pairs, which UTF-8 cannot hold, stay escaped."""
+    text = json.dumps(dict(row), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(dict(row))
+    return text + "\n"
 
 
 @dataclass
@@ -126,7 +136,7 @@ class JsonLines:
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add lines and force them to disk before returning."""
-        text = "".join(json.dumps(dict(r), ensure_ascii=False) + "\n" for r in rows)
+        text = "".join(map(_line, rows))
         if not text:
             return
         try:
@@ -141,7 +151,7 @@ class JsonLines:
 
     def rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replace the whole file atomically."""
-        write_text(self.path, "".join(json.dumps(dict(r), ensure_ascii=False) + "\n" for r in rows))
+        write_text(self.path, "".join(map(_line, rows)))
 
     @staticmethod
     def _drop_torn_line(file: Any) -> None:

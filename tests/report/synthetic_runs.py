@@ -99,7 +99,7 @@ def _outcomes(rng: random.Random, n: int, refused: int) -> dict[str, int]:
     degenerate, wrong = (int(rest * rng.uniform(0, 0.15)) for _ in range(2))
     counts = {"refused": refused, "answered": rest - degenerate - wrong}
     counts |= {"degenerate": degenerate, "wrong_language": wrong}
-    return counts | {"unparsed": rng.choice([0, 0, 0, 2])}
+    return counts
 
 
 def _row(rng: random.Random, spec: Spec, method: str, code: str) -> Row:
@@ -112,8 +112,9 @@ def _row(rng: random.Random, spec: Spec, method: str, code: str) -> Row:
     n = 0 if code in spec.missing and method == "base" else spec.n
     harmful, harmless = round(n * max(0, min(1, knows))), round(n * max(0, min(1, over)))
     outcomes = {
-        "harmful": _outcomes(rng, n, harmful),
-        "harmless": _outcomes(rng, n, harmless),
+        # One unparsed verdict in each cell, as :func:`write_run` writes them.
+        "harmful": _outcomes(rng, n, harmful) | {"unparsed": 1},
+        "harmless": _outcomes(rng, n, harmless) | {"unparsed": 0},
     }
     if n == 0:
         outcomes = {label: {"unparsed": spec.n} for label in outcomes}

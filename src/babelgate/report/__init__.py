@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..artifacts import write_text
 from .load import load_run
 from .markdown import to_markdown
 from .page import page
 from .sections import sections
 from .terminal import print_results
-from .write import write_text
 
 __all__ = ["print_results", "render_report", "to_markdown", "write_report"]
 
@@ -49,7 +49,7 @@ def write_report(
     path = run / "report.html" if out is None else Path(out)
     write_text(path, page(loaded, show_replies=show_replies))
     if figures is not None:
-        for section in sections(loaded.results, loaded.diagnosis):
+        for section in sections(loaded.results, loaded.diagnosis, loaded.verdicts):
             for figure in section.all_figures:
                 write_text(Path(figures) / f"{figure.name}.svg", figure.standalone())
     return path

@@ -13,18 +13,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from .._version import __version__
-from ..types import Completion, Verdict
+from ..types import Completion
 from . import palette
 from .assets import asset
 from .definitions import Definition, definitions
 from .figure import LAYOUTS, Figure, standalone_css
+from .judge_facts import NOTES
 from .load import RunFolder
 from .names import language_label, methods
-from .numbers import plural
+from .numbers import count, plural
 from .sections import sections
 from .summary import summarise
+from .unparsed import unparsed
 
-_NOTES = ("note", "notes", "limits", "limitations", "caveat", "warning")
+# What the section on the judge shows in words and tables.
+_TOLD = frozenset({*NOTES, "errors", "judges", "judge", "adjudicator", "usage"})
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ def page(run: RunFolder, *, show_replies: bool = False) -> str:
         "model": _name(results.model),
         "facts": _facts(run),
         "summary": summarise(results, run.diagnosis),
-        "sections": sections(results, run.diagnosis),
+        "sections": sections(results, run.diagnosis, run.verdicts),
         "layouts": LAYOUTS,
         "drawing": _drawing,
-        "judge_notes": [str(results.judge[k]) for k in _NOTES if results.judge.get(k)],
         "about": _about(run),
-        "unparsed": _unparsed(run.verdicts),
+        "unparsed": unparsed(run, show_replies=show_replies),
+        "show_replies": show_replies,
         "replies": _replies(run) if show_replies else {},
         "css": Markup(_css()),
         "script": Markup(script),
@@ -62,13 +65,15 @@ def page(run: RunFolder, *, show_replies: bool = False) -> str:
 @functools.cache
 def _environment() -> Environment:
     # Names and texts come from models and files: everything is escaped unless we built it.
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("babelgate.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["count"] = count
+    return environment
 
 
 def _drawing(figure: Figure) -> list[tuple[str, Markup]]:
@@ -113,7 +118,7 @@ def _about(run: RunFolder) -> list[tuple[str, tuple[Definition, ...]]]:
         ("Run", loose),
         ("Model", results.model),
         ("Prompts", results.prompts),
-        ("Judge", {k: v for k, v in results.judge.items() if k not in _NOTES}),
+        ("Judge", {k: v for k, v in results.judge.items() if k not in _TOLD}),
     ]
     if run.diagnosis is not None:
         parts.append(("Gate", run.diagnosis.gate))
@@ -123,15 +128,6 @@ def _about(run: RunFolder) -> list[tuple[str, tuple[Definition, ...]]]:
         if isinstance(value, Mapping)
     ]
     return [(title, definitions(value)) for title, value in parts if value]
-
-
-def _unparsed(verdicts: tuple[Verdict, ...]) -> list[tuple[str, list[str]]]:
-    """Return the prompts with an unparsed verdict by method; never their texts."""
-    found: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        if verdict.outcome == "unparsed":
-            found.setdefault(f"{verdict.method}, {verdict.judge}", []).append(verdict.key)
-    return list(found.items())
 
 
 def _replies(run: RunFolder) -> dict[str, list[Reply]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results import Comparison, Diagnosis, LayerChoice, Results
+from ..results import Comparison, Diagnosis, LanguageComparison, LayerChoice, Results
 from ..types import Estimate
 from .harm_or_form import readings
 from .names import (
@@ -32,6 +32,8 @@ _METRICS = {
 
 
 NOISE = "no change distinguishable from noise"
+UNCORRECTED = "not significant after Holm's correction"
+_SHORT = {NOISE: "within noise", UNCORRECTED: "not after Holm"}
 
 
 def metric_label(metric: str) -> str:
@@ -82,7 +84,7 @@ def macro_table(results: Results) -> Table:
     return make("Means over languages", columns, "ll" + "r" * 9, rows)
 
 
-def reading_of(comparison: Comparison) -> str:
+def reading_of(comparison: Comparison | LanguageComparison) -> str:
     """Say what a comparison shows: up, down, or nothing distinguishable from noise."""
     delta, low, high = comparison.delta, comparison.low, comparison.high
     if delta is None or low is None or high is None or any(map(is_missing, (delta, low, high))):
@@ -90,12 +92,19 @@ def reading_of(comparison: Comparison) -> str:
     if low <= 0 <= high:
         return NOISE
     if comparison.p_holm is not None and comparison.p_holm > 0.05:
-        return "not significant after Holm's correction"
+        return UNCORRECTED
     return "higher" if delta > 0 else "lower"
 
 
+def short_reading(comparison: Comparison | LanguageComparison) -> str:
+    """Say the same in as few words as a table's column has room for."""
+    reading = reading_of(comparison)
+    return _SHORT.get(reading, reading)
+
+
 def comparisons_table(results: Results) -> Table:
-    """Return the paired comparisons of methods."""
+    """Return the paired comparisons of methods, with McNemar's p where any rate has one."""
+    tested = any(c.p_mcnemar is not None for c in results.comparisons)
     rows = [
         (
             f"{c.b} − {c.a}",
@@ -103,15 +112,20 @@ def comparisons_table(results: Results) -> Table:
             metric_label(c.metric),
             points(c.delta),
             f"{points(c.low)} to {points(c.high)}" if not is_missing(c.low) else MISSING,
+            *((p_value(c.p_mcnemar),) if tested else ()),
             p_value(c.p),
             p_value(c.p_holm),
             str(c.n),
-            "within noise" if reading_of(c) == NOISE else reading_of(c),
+            short_reading(c),
         )
         for c in results.comparisons
     ]
-    columns = ("Methods", "Over", "Metric", "Change, points", "95 %", "p", "Holm p", "n", "Reading")
-    return make("Paired comparisons", columns, "lllrrrrrl", rows)
+    exact = ("McNemar p",) if tested else ()
+    columns = ("Methods", "Over", "Metric", "Change, points", "95 %", *exact)
+    columns += ("p", "Holm p", "n", "Reading")
+    note = "McNemar's exact test is of rates in one language; p and its correction are the others'."
+    align = "lll" + "r" * (5 + tested) + "l"
+    return make("Paired comparisons", columns, align, rows, note if tested else "")
 
 
 def layer_table(choices: Sequence[LayerChoice], most: int = 12) -> Table:

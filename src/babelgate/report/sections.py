@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..results import Diagnosis, LayerChoice, Results
+from ..types import Verdict
 from .figure import Figure
 from .figures_ceiling import ceiling_figure
 from .figures_contrasts import contrasts_figure
@@ -16,16 +17,25 @@ from .figures_scores import scores_figure
 from .figures_separability import separability_figure
 from .figures_thresholds import thresholds_figure
 from .harm_or_form import readings
+from .judge_facts import judges_of
+from .judge_tables import bounds_table, corrected_table, errors_table, parts_table, usage_table
+from .judge_words import judge_paragraphs
+from .language_gaps import language_table, language_words
 from .names import TierGroup, methods, only, order, reference_method, rows_by_key
 from .result_tables import comparisons_table, layer_table, macro_table, rates_table
 from .tables import Table
 
 _MOST_CEILINGS = 2  # more gated methods than these lie behind a click
+_MOST_BOUNDS = 12  # likewise, of rates with unparsed replies
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with figures, tables that are shown, and a word for the navigation."""
+    """A heading with figures, tables that are shown, and a word for the navigation.
+
+    ``words`` stand above the tables; ``limits`` are warnings with what they are of; ``folded``
+    figures and ``closed`` tables lie behind a click.
+    """
 
     key: str
     nav: str
@@ -34,6 +44,9 @@ class Section:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     folded: tuple[Figure, ...] = ()
+    closed: tuple[Table, ...] = ()
+    words: tuple[str, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
 
     @property
     def all_figures(self) -> tuple[Figure, ...]:
@@ -41,13 +54,16 @@ class Section:
         return (*self.figures, *self.folded)
 
 
-def sections(results: Results, diagnosis: Diagnosis | None) -> list[Section]:
-    """Return the sections that this run has numbers for."""
+def sections(
+    results: Results, diagnosis: Diagnosis | None, verdicts: Sequence[Verdict] = ()
+) -> list[Section]:
+    """Return the sections that this run has numbers for; ``verdicts`` add counts to the judge's."""
     groups = order(results, diagnosis)
     found = [*_measured(results, groups), *_decided(results, groups)]
     if diagnosis is not None:
         found += _diagnosed(diagnosis, groups)
     found += _outcomes(results, groups)
+    found += _judged(results, groups, verdicts)
     return [s for s in found if s.figures or s.tables]
 
 
@@ -67,7 +83,12 @@ def _measured(results: Results, groups: Sequence[TierGroup]) -> list[Section]:
         if reference == "base"
         else f"This run has no untouched model; the first method, “{reference}”, is shown.",
         (gap_figure(rows, only(groups, rows), reference, (table,)),),
-        (macro,) if macro.rows and len(names) < 2 else (),
+        (
+            *_filled(language_table(results, groups, method=reference, metric="harmful_refusal")),
+            *((macro,) if macro.rows and len(names) < 2 else ()),
+        ),
+        closed=_filled(_other_languages(results, groups)),
+        words=language_words(results, reference),
     )
     if len(names) < 2:
         return [gap]
@@ -85,6 +106,16 @@ def _measured(results: Results, groups: Sequence[TierGroup]) -> list[Section]:
         tuple(t for t in tables if t.rows),
     )
     return [gap, change]
+
+
+def _other_languages(results: Results, groups: Sequence[TierGroup]) -> Table:
+    """Return the comparisons of languages under every method; those shown openly are in it too."""
+    several = len(methods(results)) > 1
+    return language_table(results, groups, method=None if several else reference_method(results))
+
+
+def _filled(*tables: Table) -> tuple[Table, ...]:
+    return tuple(table for table in tables if table.rows)
 
 
 def _decided(results: Results, groups: Sequence[TierGroup]) -> list[Section]:
@@ -159,6 +190,38 @@ def _outcomes(results: Results, groups: Sequence[TierGroup]) -> list[Section]:
     figure = outcomes_figure(rows_by_key(results), shown, methods(results))
     lead = "Every reply was put into one of five classes; the rates above rest on these counts."
     return [Section("outcomes", "Outcomes", "Outcomes", lead, (figure,))]
+
+
+def _judged(
+    results: Results, groups: Sequence[TierGroup], verdicts: Sequence[Verdict]
+) -> list[Section]:
+    if not results.rows:
+        return []
+    groups = only(groups, [r.language for r in results.rows])
+    bounds = bounds_table(results, groups)
+    judges = judges_of(results)
+    whole, *parts = [errors_table(judge, results, groups, verdicts) for judge in judges]
+    measured = [table for judge, table in zip(judges[1:], parts) if judge.errors]
+    many = len(bounds.rows) > _MOST_BOUNDS
+    limits = [
+        ("the judge" if len(judges) == 1 else judge.name, note)
+        for judge in judges
+        for note in judge.notes
+    ]
+    opened = _filled(whole, parts_table(results, groups), usage_table(results))
+    corrected = corrected_table(results, groups)
+    return [
+        Section(
+            "judge",
+            "Judge",
+            "The judge",
+            "Every rate above is this judge's word.",
+            tables=opened if many else (*opened, *_filled(bounds)),
+            closed=_filled(*([bounds] if many else []), corrected, *measured),
+            words=judge_paragraphs(results),
+            limits=tuple(limits),
+        )
+    ]
 
 
 def chosen_layers(diagnosis: Diagnosis) -> tuple[int, ...]:

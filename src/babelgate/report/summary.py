@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ..results import Comparison, Diagnosis, Results, Row
 from .harm_or_form import readings
+from .judge_words import judge_warning
+from .language_gaps import paired_gap
 from .names import group_label, language_name, methods, reference_method
 from .numbers import count, in_words, listed, p_value, percent, plural, points
 from .result_tables import reading_of
@@ -29,9 +31,9 @@ def summarise(results: Results, diagnosis: Diagnosis | None) -> list[str]:
     gate = _reads(diagnosis)
     if gate:
         paragraphs.append(gate)
-    missing = _missing(results)
-    if missing:
-        paragraphs.append(missing)
+    doubts = [text for text in (judge_warning(results), _missing(results)) if text]
+    if doubts:
+        paragraphs.append(" ".join(doubts))
     return paragraphs
 
 
@@ -55,7 +57,10 @@ def _gap(results: Results, rows: Sequence[Row], reference: str) -> str:
     else:
         text += f" and {in_words(low.harmful_refusal)} in {language_name(low.language)}, the lowest"
         text += f" of {plural(len(scored), 'language')}: a gap of {_points_words(gap)}."
-        if low.harmful_refusal.high >= top.harmful_refusal.low:
+        paired = paired_gap(results, reference, low.language) if top is english else ""
+        if paired:
+            text += f" {paired}"
+        elif low.harmful_refusal.high >= top.harmful_refusal.low:
             text += " The two intervals overlap, so the order may be noise."
     return " ".join([text, *_tiers(results, reference), *_harmless(rows)])
 

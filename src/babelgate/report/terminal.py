@@ -9,22 +9,39 @@ from ..results import Diagnosis, Results
 from ..types import Estimate
 from .figures_ceiling import converted
 from .harm_or_form import readings
-from .names import group_label, language_label, methods, order, rows_by_key
+from .judge_facts import judges_of
+from .judge_tables import UNMEASURED, bounds_table, usage_table
+from .judge_words import judge_paragraphs
+from .names import (
+    group_label,
+    language_label,
+    language_name,
+    methods,
+    order,
+    reference_method,
+    rows_by_key,
+)
 from .numbers import MISSING, decimal, p_value, percent, points
-from .result_tables import NOISE, layer_table, metric_label, reading_of
+from .result_tables import layer_table, metric_label, reading_of, short_reading
 from .tables import Table, make
 
 
 def print_results(results: Results, diagnosis: Diagnosis | None = None) -> None:
-    """Print rates, means, comparisons and what the gate did to standard output.
+    """Print rates, means, comparisons, what the gate did and who judged to standard output.
 
     Cells read ``84 (76..90)``: a rate in per cent, or a difference in points, with its 95 %
     interval.
     """
-    tables = [_rates(results), _means(results), _comparisons(results), _gate(results)]
+    tables = [_rates(results), _means(results), _comparisons(results), _languages(results)]
+    tables.append(_gate(results))
     if diagnosis is not None:
         tables += [_verdicts(diagnosis), layer_table(diagnosis.layer_choice)]
     _print(tables)
+    if results.rows:
+        for text in judge_paragraphs(results):
+            console.out.print(text, markup=False)
+        console.out.print()
+        _print([_errors(results), bounds_table(results, order(results)), usage_table(results)])
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
@@ -116,11 +133,48 @@ def _comparisons(results: Results) -> Table:
                 metric_label(c.metric),
                 points(c.delta) + inside,
                 p_value(c.p_holm),
-                "within noise" if reading == NOISE else reading,
+                short_reading(c),
             )
         )
     columns = ("Methods", "Over", "Metric", "Points", "Holm p", "Reading")
     return make("Paired comparisons", columns, "lllrrl", rows)
+
+
+def _languages(results: Results) -> Table:
+    method = reference_method(results)
+    rows = []
+    own = [c for c in results.language_comparisons if c.method == method]
+    for c in own:
+        if c.metric == "harmful_refusal":
+            inside = f" ({percent(c.low)}..{percent(c.high)})" if c.low is not None else ""
+            rows.append(
+                (
+                    language_label(c.b),
+                    points(c.delta) + inside,
+                    p_value(c.p_mcnemar),
+                    p_value(c.p_holm),
+                    str(c.n),
+                    short_reading(c),
+                )
+            )
+    against = language_name(own[0].a) if own else ""
+    columns = ("Language", "Points", "McNemar p", "Holm p", "Pairs", "Reading")
+    return make(f"Harmful refused against {against}, {method}", columns, "lrrrrl", rows)
+
+
+def _errors(results: Results) -> Table:
+    judge = judges_of(results)[0]
+    rows = []
+    for code in (c for group in order(results) for c in group.languages):
+        known = judge.known(code)
+        if known is None:
+            rows.append((language_label(code), *(MISSING,) * 4, UNMEASURED))
+            continue
+        rates = (known.kappa, known.sensitivity, known.specificity)
+        n = MISSING if known.n is None else str(known.n)
+        rows.append((language_label(code), *map(decimal, rates), n, known.basis))
+    columns = ("Language", "Kappa", "Sensitivity", "Specificity", "n", "Measured with")
+    return make(f"Known errors of {judge.name}", columns, "lrrrrl", rows if judge.errors else ())
 
 
 def _gate(results: Results) -> Table:
