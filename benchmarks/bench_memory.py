@@ -13,9 +13,11 @@ from pathlib import Path
 
 from common import arguments, finish
 
+# The high-water mark of the process is no use: loading the model needs more than capturing.
 CHILD = """
-import json, resource, sys
+import json, sys, threading
 from pathlib import Path
+import psutil
 from babelgate.capture import capture
 from babelgate.models import load_model
 from babelgate.types import Prompt
@@ -23,10 +25,17 @@ model, n, tokens, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.
 loaded = load_model(model)
 prompts = [Prompt(str(i), "en", f"Tell me what day it was {i} days ago.", "harmless", "val")
            for i in range(n)]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+process, done, peak = psutil.Process(), threading.Event(), [0]
+def watch():
+    while not done.wait(0.005):
+        peak[0] = max(peak[0], process.memory_info().rss)
+before = process.memory_info().rss
+thread = threading.Thread(target=watch)
+thread.start()
 capture(loaded, prompts, Path(folder), batch_tokens=tokens)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"before": before, "after": after}))
+done.set()
+thread.join()
+print(json.dumps({"before": before, "after": max(peak[0], before)}))
 """
 
 
@@ -48,7 +57,7 @@ def main() -> None:
             peak = json.loads(made.stdout.splitlines()[-1])
             rows.append(
                 {"batch tokens": size, "prompts": n, "stored MiB": stored / 2**20,
-                 "peak above the model MiB": (peak["after"] - peak["before"]) / 1024}
+                 "peak above the model MiB": (peak["after"] - peak["before"]) / 2**20}
             )  # fmt: skip
     finish(f"Peak memory of capture, {options.model}", rows, options.json)
 
