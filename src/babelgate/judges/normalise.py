@@ -35,7 +35,9 @@ _SAME = {
     **{"ی": "ي", "ى": "ي", "ک": "ك", "ۀ": "ه", "ة": "ه", "ھ": "ه", "ہ": "ه"},
 }
 _FOLD = str.maketrans({**_SAME, **dict.fromkeys(_OPTIONAL_MARKS + _INVISIBLE)})
+_FOLDED = re.compile(f"[{re.escape(''.join(map(chr, _FOLD)))}]")
 _MARKDOWN = str.maketrans(dict.fromkeys("*_~#|>\\`", " "))
+_MARKED = re.compile(r"[*_~#|>\\`]")
 _LIST_NUMBER = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-•·])[ \t]+")
 _SHORT = 4000
 _PIECE = re.compile(r"(?s).{1,999}\s|.{1,1000}")
@@ -57,7 +59,9 @@ def fold(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).casefold().translate(_FOLD)
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    if _FOLDED.search(plain):  # looking costs a tenth of translating
+        plain = plain.translate(_FOLD)
     return unicodedata.normalize("NFC", plain)
 
 
@@ -68,8 +72,12 @@ def clean(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    lines = (" ".join(line.split()) for line in fold(text).translate(_MARKDOWN).split("\n"))
-    return "\n".join(filter(None, lines))
+    text = fold(text)
+    if _MARKED.search(text):
+        text = text.translate(_MARKDOWN)
+    if "\n" not in text:
+        return " ".join(text.split())
+    return "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
 
 
 _clean_short = lru_cache(maxsize=4096)(_clean)

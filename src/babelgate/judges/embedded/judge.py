@@ -33,6 +33,7 @@ class EmbeddedJudge:
 
     def __init__(self, model: RefusalModel | None = None) -> None:
         self._model = model or shipped_model()
+        self._languages = lexicon_languages() & self._model.languages
 
     @property
     def version(self) -> str:
@@ -43,7 +44,7 @@ class EmbeddedJudge:
     @property
     def languages(self) -> frozenset[str]:
         """Codes of the languages with a lexicon and training replies."""
-        return lexicon_languages() & self._model.languages
+        return self._languages
 
     def describe(self) -> dict[str, Any]:
         """Return name, version, languages, known limits, and the measured errors by language."""
@@ -86,7 +87,7 @@ class EmbeddedJudge:
         elif outcome != "answered":
             return outcome, why
         # In a language that it has not, it knows a refusal by a phrase of another language only.
-        known = primary(reply.prompt.language) in self.languages
+        known = primary(reply.prompt.language) in self._languages
         if not known and not (outcome == "refused" and phrase):
             return "unparsed", (
                 f"low confidence: the judge has no {reply.prompt.language!r}; it might miss a "
