@@ -158,7 +158,11 @@ def test_order_is_kept_and_a_batch_is_its_members(monkeypatch, chunk):
 
 def test_the_version_changes_with_rules_and_weights(monkeypatch):
     versions = {JUDGE.version}
-    versions.add(EmbeddedJudge(replace(shipped_model(), card=shipped_model().card | {"version": "other"})).version)
+    versions.add(
+        EmbeddedJudge(
+            replace(shipped_model(), card=shipped_model().card | {"version": "other"})
+        ).version
+    )
     monkeypatch.setattr(judge_module, "SURE", 0.75)
     versions.add(JUDGE.version)
     monkeypatch.setattr(outcomes, "RULES", replace(outcomes.RULES, loop_min_chars=61))
