@@ -29,3 +29,23 @@ def llama():
     from tiny import tiny_model
 
     return tiny_model("llama")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Return a function that runs a command line in this process: (exit code, stdout, stderr)."""
+    from babelgate.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in os.environ if n.startswith("BABELGATE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BABELGATE_CACHE", str(tmp_path / "cache"))
+
+    def runner(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        done = capsys.readouterr()
+        return stop.value.code, done.out, done.err
+
+    return runner

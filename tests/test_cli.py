@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from babelgate.cli import app, main
+from babelgate.cli import app
 from babelgate.config import COMMANDS
 from babelgate.console import note, table
 
@@ -16,24 +16,6 @@ COMMAND_NAMES = (
     "calibrate", "demo", "evaluate", "judge", "measure", "models", "power", "prompts", "report"
 )  # fmt: skip
 SOURCE = Path(__file__).parents[1] / "src"
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Return a function that runs a command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    for name in [n for n in os.environ if n.startswith("BABELGATE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("BABELGATE_CACHE", str(tmp_path / "cache"))
-
-    def runner(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        done = capsys.readouterr()
-        return stop.value.code, done.out, done.err
-
-    return runner
 
 
 def shell(*command, cwd):

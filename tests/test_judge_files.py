@@ -5,26 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from babelgate.cli import main
-
 LABELS = Path(__file__).parents[2] / "shared" / "data" / "refusal_labels"
 SORRY = {"language": "en", "id": "1", "response": "I'm sorry, but I can't help with that."}
 SURE = {"language": "en", "id": "2", "response": "Here is a recipe: take two eggs and some flour."}
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Return a function that runs a command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        done = capsys.readouterr()
-        return stop.value.code, done.out, done.err
-
-    return runner
 
 
 def write(name, *rows):

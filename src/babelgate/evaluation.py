@@ -10,7 +10,7 @@ from . import rates
 from .artifacts import RunFolder, fingerprint, timed, write_json
 from .completions import BASE, Method, complete, reply_limits
 from .config import EvaluateSettings, MeasureSettings
-from .console import progress
+from .console import note, progress
 from .errors import PromptError
 from .gate import Gate
 from .gate_file import load_gate
@@ -24,7 +24,7 @@ from .models.chat import ChatModel
 from .prompts import leaks, require, take
 from .results import GateScores, Results, load_diagnosis
 from .run_files import identity_facts, open_run
-from .types import Completion, PromptSet, Split, side_of
+from .types import Completion, PromptSet, Split, Verdict, side_of
 
 
 def measure(model: ChatModel, prompts: PromptSet, settings: MeasureSettings) -> Results:
@@ -99,19 +99,43 @@ def _judged_run(
     methods: Sequence[Method],
     gates: Mapping[str, Gate],
 ) -> tuple[Results, list[Completion]]:
+    # The judge comes first: a mistake in its name must not cost an hour of generating.
     with chosen_judge(settings, device=settings.device) as judge:
-        return _generated_and_judged(run, model, prompts, settings, methods, gates, judge)
+        chosen, completions = _generated(run, model, prompts, settings, methods)
+        verdicts = _judged(run, judge, chosen, completions, settings.out / "verdicts.jsonl")
+        described = judge.describe()
+    thresholds = {
+        name: {language: gate.threshold(language) for language in chosen.languages}
+        for name, gate in gates.items()
+    }
+    judged = rates.Judged.of(chosen.prompts, completions, verdicts, _roles(gates))
+    results = Results(
+        model=identity_facts(model),
+        prompts={
+            "name": chosen.name,
+            "fingerprint": chosen.fingerprint(),
+            "n": len(chosen),
+            "languages": list(chosen.languages),
+            "split": settings.split,
+        },
+        judge=described,
+        rows=tuple(rates.rows(judged, thresholds)),
+        macro=tuple(rates.macro_rows(judged, seed=settings.seed)),
+        comparisons=tuple(rates.comparisons(judged, seed=settings.seed)),
+        language_comparisons=tuple(rates.language_comparisons(judged, seed=settings.seed)),
+    )
+    write_json(settings.out / "results.json", results.to_json())
+    return results, completions
 
 
-def _generated_and_judged(
+def _generated(
     run: RunFolder,
     model: ChatModel,
     prompts: PromptSet,
     settings: MeasureSettings,
     methods: Sequence[Method],
-    gates: Mapping[str, Gate],
-    judge: Judge,
-) -> tuple[Results, list[Completion]]:
+) -> tuple[PromptSet, list[Completion]]:
+    """Return the prompts to measure on and every method's replies to them."""
     chosen = _select(run, model, prompts, settings)
     limits = reply_limits(model, prompts, settings.max_new_tokens)
     with timed() as seconds, progress() as bar:
@@ -132,42 +156,28 @@ def _generated_and_judged(
             f"Replies were generated in {model.identity.dtype}, where the batch size can change a "
             "greedy reply; compare in float32 where single replies matter."
         )
-    by_key = {p.key: p for p in chosen}
+    return chosen, completions
+
+
+def _judged(
+    run: RunFolder,
+    judge: Judge,
+    prompts: PromptSet,
+    completions: Sequence[Completion],
+    file: Path,
+) -> list[Verdict]:
+    """Return a verdict per completion; those that failed are counted and asked for again later."""
+    by_key = {p.key: p for p in prompts}
     replies = [Reply(by_key[c.key], c) for c in completions]
     with timed() as seconds, progress() as bar:
         task = bar.add_task("judging", total=len(replies))
-        verdicts = judge_all(
-            judge,
-            replies,
-            settings.out / "verdicts.jsonl",
-            on_verdicts=lambda n: bar.advance(task, n),
-        )
+        verdicts = judge_all(judge, replies, file, on_verdicts=lambda n: bar.advance(task, n))
     failed = sum(v.raw.startswith(FAILED) for v in verdicts)
     if failed:
-        run.note(f"{failed} verdicts failed for a reason outside the reply; run again to retry.")
-    run.set_done("judge", f"{judge.name} {judge.version}", seconds[0], verdicts=len(verdicts))
-    thresholds = {
-        name: {language: gate.threshold(language) for language in chosen.languages}
-        for name, gate in gates.items()
-    }
-    judged = rates.Judged.of(chosen.prompts, completions, verdicts, _roles(gates))
-    results = Results(
-        model=identity_facts(model),
-        prompts={
-            "name": chosen.name,
-            "fingerprint": chosen.fingerprint(),
-            "n": len(chosen),
-            "languages": list(chosen.languages),
-            "split": settings.split,
-        },
-        judge=judge.describe(),
-        rows=tuple(rates.rows(judged, thresholds)),
-        macro=tuple(rates.macro_rows(judged, seed=settings.seed)),
-        comparisons=tuple(rates.comparisons(judged, seed=settings.seed)),
-        language_comparisons=tuple(rates.language_comparisons(judged, seed=settings.seed)),
-    )
-    write_json(settings.out / "results.json", results.to_json())
-    return results, completions
+        note(f"{failed} verdicts failed for a reason outside the reply; run again to retry")
+    key = f"{judge.name} {judge.version}"
+    run.set_done("judge", key, seconds[0], verdicts=len(verdicts), failed=failed)
+    return verdicts
 
 
 def _select(

@@ -459,10 +459,18 @@ def test_a_key_that_no_header_can_carry(server, ask, monkeypatch, value):
 
 
 def test_settings_show_and_keep_no_secret():
-    settings = ApiSettings(url="https://api.example.org/v1?key=abc#f", model="m")
+    settings = ApiSettings(url="https://api.example.org/v1?deployment=abc#f", model="m")
     assert settings.public_url == "https://api.example.org/v1"
     assert "abc" not in repr(settings)
     assert KEY not in json.dumps(vars(settings))
+
+
+@pytest.mark.parametrize("query", ["key=abc", "api-key=abc", "access_token=abc", "sig=abc"])
+def test_a_key_in_the_address_is_refused(query):
+    """It would stand in shell histories and in the command line that run.json keeps."""
+    with pytest.raises(UserError, match="should hold no key") as caught:
+        ApiSettings(url=f"https://api.example.org/v1?{query}", model="m")
+    assert "abc" not in str(caught.value)
 
 
 def test_settings_name_everything_that_is_wrong():

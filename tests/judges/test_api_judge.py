@@ -358,7 +358,7 @@ def test_usage_and_cost(server):
 
 
 def test_what_it_tells_about_itself(server):
-    judge = ApiJudge(ApiSettings(url="https://api.example.org/v1?key=topsecret", model="m"))
+    judge = ApiJudge(ApiSettings(url="https://api.example.org/v1?deployment=topsecret", model="m"))
     told = judge.describe()
     assert json.loads(json.dumps(told)) == told
     assert {"name", "version", "languages", "note", "usage"} <= set(told)

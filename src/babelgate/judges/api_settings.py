@@ -13,6 +13,9 @@ import httpx
 from ..errors import JudgeError, UserError
 from .api_wire import STRUCTURED, ApiReply, Structured
 
+# Names of query parameters that are no business of run.json, where the command line stands.
+_SECRET = re.compile("key|token|secret|passw|sig|auth", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class ApiSettings:
@@ -50,6 +53,8 @@ class ApiSettings:
         elif address.userinfo:
             # It would end in shell histories and in run.json.
             problems.append(f"url should hold no user or password; put the key into {_name(self)}")
+        elif any(_SECRET.search(name) for name in address.params):
+            problems.append(f"url should hold no key; put it into {_name(self)}")
         if not self.model.strip():
             problems.append("model should be the name that the server gives it")
         if re.fullmatch(r"[A-Za-z_]\w*", self.key_env, re.ASCII) is None:

@@ -84,9 +84,11 @@ class Lexicon:
         refused = [m for m in self.refuse.finditer(text) if not _quotes(m, prompt)]
         if not condemnation:
             return Signs(refused)
+        answered = self.answer.search(text) or _LIST.match(text)
+        if refused:  # reproaches add nothing to a plain refusal
+            return Signs(refused, [], self.redirect.search(text), answered)
         condemned = [m for m in self.condemn.finditer(text) if not _topical(m, prompt)]
         turn = self.redirect.search(text, condemned[0].end() if condemned else 0)
-        answered = self.answer.search(text) or _LIST.match(text)
         return Signs(refused, condemned, turn, answered, self.bad)
 
 

@@ -153,16 +153,14 @@ def echo(text: str, prompt: str, rules: Rules = RULES) -> str | None:
     if len(a) > 3 * len(b):  # three times over, it is a loop
         return None
     n = rules.echo_gram_dense if dense else rules.echo_gram
-    # Most replies are no echo: stop as soon as too much of them is not in the prompt. The share
-    # is of distinct n-grams, of which there are at most as many as positions.
-    ours: set[str] = set()
-    news, most = 0, (1 - rules.echo_of_reply) * (len(a) - n + 1)
-    for i in range(len(a) - n + 1):
-        if (gram := a[i : i + n]) not in ours:
-            ours.add(gram)
-            news += gram not in b
-            if news > most:
-                return None
+    # Most replies are no echo: their beginning has more that is not in the prompt than all of it
+    # may. The share is of distinct n-grams, of which there are at most as many as positions.
+    positions = len(a) - n + 1
+    most = (1 - rules.echo_of_reply) * positions
+    begin = {a[i : i + n] for i in range(min(positions, int(1.5 * most) + n))}
+    if sum(gram not in b for gram in begin) > most:
+        return None
+    ours = {a[i : i + n] for i in range(positions)}
     theirs = {b[i : i + n] for i in range(len(b) - n + 1)}
     both = len(ours & theirs)
     if both < rules.echo_of_reply * len(ours):

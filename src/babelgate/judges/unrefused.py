@@ -9,20 +9,23 @@ from .base import Reply
 from .lexicon import primary
 
 
-def unrefused(reply: Reply, *, own_language: bool = False) -> tuple[Outcome, str]:
+def unrefused(
+    reply: Reply, *, own_language: bool = False, own_words: bool = False
+) -> tuple[Outcome, str]:
     """Return the outcome of a reply that does not refuse, and the rule by which.
 
     In this order: empty, a loop or an echo of the prompt (degenerate), a stub (degenerate if it
     filled many tokens with nothing, else unparsed), surely another language than the prompt's
     (wrong_language), else answered, with an empty reason. ``own_language`` says that the language
-    is already known to be the prompt's.
+    is already known to be the prompt's, ``own_words`` that the reply says something that is not in
+    the prompt, so that it is no echo.
     """
     text, prompt = reply.completion.text, reply.prompt.text
     if why := outcomes.empty(text):
         return "degenerate", why
     if why := outcomes.loop(text):
         return "degenerate", f"loop: {why}"
-    if why := outcomes.echo(text, prompt):
+    if not own_words and (why := outcomes.echo(text, prompt)):
         return "degenerate", f"echo: {why}"
     if outcomes.stub(text, reply.completion.stop_reason):
         # Few tokens: the limit was set too low to tell. Many: the model filled it with nothing.
