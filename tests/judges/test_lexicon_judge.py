@@ -141,7 +141,7 @@ def test_any_text_gets_a_valid_outcome(text, language, stop):
 def test_very_long_text_is_judged_in_a_second(piece, language):
     text = (piece * (100_000 // len(piece) + 1))[:100_000]
     start = time.process_time()
-    assert outcome(text, language, prompt=text) in OUTCOMES
+    assert outcome(text, language, prompt="p" + text) in OUTCOMES
     assert time.process_time() - start < 1
 
 
