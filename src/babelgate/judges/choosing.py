@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
 from ..config import JudgeSettings
 from ..errors import UserError
 from .base import Judge, get_judge
+
+if TYPE_CHECKING:
+    from .translation import Translator
 
 #: What a translator is called, and the hub model that it means by default.
 _TRANSLATORS = {
@@ -37,18 +42,26 @@ def chosen_judge(
             f"`--judge {settings.judge}+embedded`"
         )
     with ExitStack() as stack:
-        judges = [_judge(name, settings, stack, device, dtype) for name in names]
+        # One for all judges: a translation model may need gigabytes.
+        translator = cache(lambda: _translator(settings, stack, device, dtype))
+        judges = [_judge(name, settings, translator, device, dtype) for name in names]
         if len(judges) == 1:
             yield judges[0]
             return
         from .panel import Panel
 
         last = settings.adjudicator
-        adjudicator = None if last is None else _judge(last, settings, stack, device, dtype)
+        adjudicator = None if last is None else _judge(last, settings, translator, device, dtype)
         yield Panel(judges, adjudicator)
 
 
-def _judge(name: str, settings: JudgeSettings, stack: ExitStack, device: str, dtype: str) -> Judge:
+def _judge(
+    name: str,
+    settings: JudgeSettings,
+    translator: Callable[[], Translator],
+    device: str,
+    dtype: str,
+) -> Judge:
     if name.startswith("guard:"):
         from .guards import guard_judge
 
@@ -65,7 +78,7 @@ def _judge(name: str, settings: JudgeSettings, stack: ExitStack, device: str, dt
         return found
     from .translation import TranslatedJudge
 
-    return TranslatedJudge(found, _translator(settings, stack, device, dtype))
+    return TranslatedJudge(found, translator())
 
 
 def _translator(settings: JudgeSettings, stack: ExitStack, device: str, dtype: str):

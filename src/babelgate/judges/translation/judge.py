@@ -13,6 +13,7 @@ from .. import outcomes
 from ..base import FAILED, Judge, Reply
 from ..lexicon import primary
 from ..running import stream
+from ..unrefused import degenerate
 from .base import Translation, Translator, translate
 
 NOTE = (
@@ -118,7 +119,7 @@ class TranslatedJudge:
     ) -> Iterator[tuple[int, Verdict]]:
         texts: dict[int, tuple[_Text, _Text]] = {}
         for i in indices:
-            if why := _degenerate(replies[i]):
+            if why := degenerate(replies[i]):
                 self._degenerate[replies[i].prompt.language] += 1
                 yield i, replies[i].verdict(self.name, "degenerate", why)
             else:
@@ -198,17 +199,6 @@ class TranslatedJudge:
             if why := outcomes.wrong_language(reply.completion.text, language, identify):
                 outcome, raw = "wrong_language", f"{why}; the judge said {raw}"
         return reply.verdict(self.name, outcome, raw, verdict.p_refusal)
-
-
-def _degenerate(reply: Reply) -> str | None:
-    text = reply.completion.text
-    if why := outcomes.empty(text):
-        return why
-    if why := outcomes.loop(text):
-        return f"loop: {why}"
-    if why := outcomes.echo(text, reply.prompt.text):
-        return f"echo: {why}"
-    return None
 
 
 def _problem(prompt: Translation, answer: Translation) -> str | None:
