@@ -14,7 +14,7 @@ from common import arguments, best_of, finish, val_prompts
 from babelgate.capture import capture
 from babelgate.gate import Gate
 from babelgate.generate import generate
-from babelgate.interventions import GatedIntervention
+from babelgate.interventions import gated
 from babelgate.models import load_model
 
 
@@ -51,8 +51,8 @@ def main() -> None:
     languages = tuple(options.languages.split(","))
     prompts = val_prompts(options.prompts, languages, options.per_cell)
     texts, given = [p.text for p in prompts], [p.language for p in prompts]
-    gated = GatedIntervention(some_gate(model, options.layer), ablate=False)
-    ablating = GatedIntervention(some_gate(model, options.layer))
+    gated = gated(some_gate(model, options.layer), ablate=False)
+    ablating = gated(some_gate(model, options.layer))
 
     def run(intervention=None, share=True):
         return [

@@ -8,7 +8,7 @@ import torch
 from babelgate import generate as module
 from babelgate.errors import UserError
 from babelgate.generate import generate
-from babelgate.interventions import GatedIntervention
+from babelgate.interventions import gated
 from gates import random_gate
 from tiny import TEXTS, tiny_model
 
@@ -32,7 +32,7 @@ def test_batch_size_does_not_change_replies(llama):
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "phi"])
 def test_shared_opening_equals_none_with_and_without_a_gate(family):
     model = tiny_model(family)
-    gate = GatedIntervention(random_gate(model, TEXTS), language_of=lambda _: None)
+    gate = gated(random_gate(model, TEXTS), language_of=lambda _: None)
     tokens = model.encode(TEXTS)
     for intervention in (None, gate):
         assert module._Openings.of(model, tokens, intervention) is not None
@@ -43,14 +43,14 @@ def test_shared_opening_equals_none_with_and_without_a_gate(family):
 def test_edited_opening_is_what_silent_rows_see(llama):
     """Without the edited opening, rows that project out would see the untouched one."""
     gate = random_gate(llama, TEXTS)
-    silent = GatedIntervention(gate, alpha=0.0, language_of=lambda _: None)
+    silent = gated(gate, alpha=0.0, language_of=lambda _: None)
     openings = module._Openings.of(llama, llama.encode(TEXTS), silent)
     assert openings is not None
-    assert openings.edited is not None
+    fired, edited = openings.edited
+    assert fired is None
+    assert edited is not None
     for layer in range(4):
-        same = torch.equal(
-            openings.plain.keys_values[layer][0], openings.edited.keys_values[layer][0]
-        )
+        same = torch.equal(openings.plain.keys_values[layer][0], edited.keys_values[layer][0])
         assert same == (layer <= gate.steer_layer)
 
 

@@ -125,7 +125,7 @@ def _completion(prompt: Prompt, method: str, reply: Reply) -> Completion:
         method=method,
         text=reply.text,
         n_tokens=len(reply.tokens),
-        stop_reason="eos" if reply.stopped else "length",
+        stop_reason="fixed" if reply.fixed else "eos" if reply.stopped else "length",
         gate_score=None if decision is None else decision.score,
         fired=None if decision is None else decision.fired,
         gate_language=None if decision is None else decision.language,

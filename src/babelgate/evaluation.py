@@ -14,7 +14,7 @@ from .console import note, progress
 from .errors import PromptError
 from .gate import Gate
 from .gate_file import load_gate
-from .interventions.gated import GatedIntervention
+from .interventions.gated import gated
 from .judges import Judge, Reply
 from .judges.base import FAILED
 from .judges.choosing import chosen_judge
@@ -58,7 +58,7 @@ def evaluate(
         _check_unseen(gate, prompts, settings.split)
     run = open_run(settings.out, "evaluate", settings, model, prompts)
     methods = [
-        Method(name, GatedIntervention(gate, name), _gate_key(gate), settings.language_known)
+        Method(name, gated(gate, name), _gate_key(gate), settings.language_known)
         for name, gate in gates.items()
     ]
     results, completions = _judged_run(run, model, prompts, settings, [BASE, *methods], gates)

@@ -7,7 +7,7 @@ import torch
 
 from babelgate.errors import BabelgateError
 from babelgate.generate import generate
-from babelgate.interventions import Batch, GatedIntervention, Phase
+from babelgate.interventions import Batch, Phase, gated
 from babelgate.models import ChatModel
 from gates import random_gate, reference_score, two_pass_tokens
 from tiny import TEXTS, raw_model, tiny_model, tokenizer
@@ -28,7 +28,7 @@ def run(model, texts, intervention=None, **options):
 def test_fused_gate_equals_two_passes(family, rows):
     model = tiny_model(family)
     gate = random_gate(model, TEXTS)
-    replies = run(model, TEXTS, GatedIntervention(gate, language_of=lambda _: None), rows=rows)
+    replies = run(model, TEXTS, gated(gate, language_of=lambda _: None), rows=rows)
     fired = []
     for text, reply in zip(TEXTS, replies):
         score = reference_score(model, gate, text)
@@ -48,7 +48,7 @@ def test_one_token_prompts():
     texts = ["a", "b", "c", "d", "e", "f"]
     assert model.encode(texts).lengths == [1] * 6
     gate = random_gate(model, texts)
-    replies = run(model, texts, GatedIntervention(gate, language_of=lambda _: None))
+    replies = run(model, texts, gated(gate, language_of=lambda _: None))
     for text, reply in zip(texts, replies):
         fired = reference_score(model, gate, text) >= gate.default_threshold
         assert reply.decision.fired is fired
@@ -60,18 +60,16 @@ def test_one_token_prompts():
 def test_gate_changes_replies_and_strength_zero_does_not(llama):
     gate = random_gate(llama, TEXTS, alpha=8.0)
     base = [r.tokens for r in run(llama, TEXTS)]
-    nothing = GatedIntervention(gate, alpha=0.0, ablate=False, language_of=lambda _: None)
+    nothing = gated(gate, alpha=0.0, ablate=False, language_of=lambda _: None)
     assert [r.tokens for r in run(llama, TEXTS, nothing)] == base
-    steered = GatedIntervention(gate, language_of=lambda _: None)
+    steered = gated(gate, language_of=lambda _: None)
     assert [r.tokens for r in run(llama, TEXTS, steered)] != base
 
 
 def test_strength_zero_leaves_states_bit_for_bit(llama):
     gate = random_gate(llama, TEXTS)
     for dtype in (torch.float32, torch.bfloat16):
-        steering = GatedIntervention(gate, alpha=0.0, ablate=False).start(
-            Batch(("a", "b"), ("en", "en"))
-        )
+        steering = gated(gate, alpha=0.0, ablate=False).start(Batch(("a", "b"), ("en", "en")))
         hidden = torch.randn(2, 5, 32).to(dtype)
         phase = Phase("prefill", torch.ones(2, 5, dtype=torch.bool))
         for layer in gate.layers:
@@ -81,7 +79,7 @@ def test_strength_zero_leaves_states_bit_for_bit(llama):
 
 def test_norm_of_the_change_is_the_strength(llama):
     gate = random_gate(llama, TEXTS, alpha=2.5)
-    steering = GatedIntervention(gate).start(Batch(("a", "b"), ("en", "en")))
+    steering = gated(gate).start(Batch(("a", "b"), ("en", "en")))
     hidden = torch.randn(2, 4, 32)
     mask = torch.tensor([[False, True, True, True], [True, True, True, True]])
     for layer in gate.layers:
@@ -101,9 +99,7 @@ def test_each_row_uses_its_own_language(llama):
     text = TEXTS[1]
     score = reference_score(llama, random_gate(llama, TEXTS), text)
     gate = random_gate(llama, TEXTS, thresholds={"low": score - 1.0, "high": score + 1.0})
-    replies = run(
-        llama, [text] * 3, GatedIntervention(gate), languages=["low", "high", "unheard-of"]
-    )
+    replies = run(llama, [text] * 3, gated(gate), languages=["low", "high", "unheard-of"])
     assert [r.decision.fired for r in replies[:2]] == [True, False]
     assert replies[2].decision.threshold == gate.default_threshold
 
@@ -117,9 +113,7 @@ def test_unknown_languages_are_identified_row_by_row(llama):
 
     gate = random_gate(llama, TEXTS, thresholds={"ru": 123.0, "en": -123.0})
     texts = ["как я живу?", "hello you", "hi"]
-    replies = run(
-        llama, texts, GatedIntervention(gate, language_of=guess), languages=[None, None, "en"]
-    )
+    replies = run(llama, texts, gated(gate, language_of=guess), languages=[None, None, "en"])
     assert sorted(asked) == sorted(texts[:2])
     assert [r.decision.threshold for r in replies] == [123.0, gate.default_threshold, -123.0]
     assert [r.decision.language for r in replies] == ["ru", None, "en"]
@@ -127,7 +121,7 @@ def test_unknown_languages_are_identified_row_by_row(llama):
 
 def test_finished_rows_leave_without_disturbing_the_others(llama):
     gate = random_gate(llama, TEXTS, alpha=4.0)
-    steered = GatedIntervention(gate, language_of=lambda _: None)
+    steered = gated(gate, language_of=lambda _: None)
     limits = [1, 12, 2, 12, 3, 12, 4]
     together, alone = {}, {}
     for batch in generate(llama, TEXTS, max_new_tokens=limits, intervention=steered, rows=7):
@@ -140,7 +134,7 @@ def test_finished_rows_leave_without_disturbing_the_others(llama):
 
 def test_scores_that_are_not_finite_are_an_error(llama):
     gate = random_gate(llama, TEXTS)
-    steering = GatedIntervention(gate).start(Batch(("a",), ("en",)))
+    steering = gated(gate).start(Batch(("a",), ("en",)))
     hidden = torch.full((1, 3, 32), torch.nan)
     phase = Phase("prefill", torch.ones(1, 3, dtype=torch.bool))
     steering.at_block(gate.layers[0], hidden, phase)
@@ -151,6 +145,6 @@ def test_scores_that_are_not_finite_are_an_error(llama):
 def test_decisions_agree_between_fitting_and_deployment_in_bfloat16():
     model = tiny_model("llama", dtype=torch.bfloat16)
     gate = random_gate(model, TEXTS)
-    replies = run(model, TEXTS, GatedIntervention(gate, language_of=lambda _: None), rows=1)
+    replies = run(model, TEXTS, gated(gate, language_of=lambda _: None), rows=1)
     for text, reply in zip(TEXTS, replies):
         assert reply.decision.score == pytest.approx(reference_score(model, gate, text), abs=0.05)

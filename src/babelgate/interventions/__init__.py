@@ -1,6 +1,40 @@
 """Interventions on the residual stream: what they touch and what they do, per row and phase."""
 
-from .base import Batch, Decision, Intervention, Phase, Steering
-from .gated import GatedIntervention
+from .actions import AddDirection, Nothing, ProjectOut, Say, Together, everywhere
+from .base import (
+    EMBEDDING,
+    Action,
+    Batch,
+    Decider,
+    Decision,
+    Intervention,
+    Phase,
+    Reading,
+    Steering,
+    Words,
+)
+from .conditional import ConditionalIntervention, Ungated
+from .gated import GateDecider, gated
 
-__all__ = ["Batch", "Decision", "GatedIntervention", "Intervention", "Phase", "Steering"]
+__all__ = [
+    "EMBEDDING",
+    "Action",
+    "AddDirection",
+    "Batch",
+    "ConditionalIntervention",
+    "Decider",
+    "Decision",
+    "GateDecider",
+    "Intervention",
+    "Nothing",
+    "Phase",
+    "ProjectOut",
+    "Reading",
+    "Say",
+    "Steering",
+    "Together",
+    "Ungated",
+    "Words",
+    "everywhere",
+    "gated",
+]

@@ -25,12 +25,17 @@ def block_hooks(
 
     The output is what the block adds to the residual stream's end: before any final norm, unlike
     ``hidden_states[-1]`` of transformers. With ``stop_after`` the pass ends silently after that
-    block; run it under :func:`until_stopped`.
+    block; run it under :func:`until_stopped`. Key -1 is the input of block 0: what the embedding
+    hands over.
     """
     handles = []
     wanted = set(hooks) | ({stop_after} if stop_after is not None else set())
     try:
         for layer in wanted:
+            if layer < 0:
+                before = _input_hook(hooks[layer])
+                handles.append(blocks[0].register_forward_pre_hook(before, with_kwargs=True))
+                continue
             hook = _module_hook(hooks.get(layer), stop=layer == stop_after)
             handles.append(blocks[layer].register_forward_hook(hook))
         yield
@@ -56,3 +61,17 @@ def _module_hook(hook: BlockHook | None, *, stop: bool) -> Callable[..., Any]:
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     return on_output
+
+
+def _input_hook(hook: BlockHook) -> Callable[..., Any]:
+    def on_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Architectures pass the hidden states first or by name.
+        hidden = args[0] if args else kwargs["hidden_states"]
+        changed = hook(hidden)
+        if changed is None:
+            return None
+        if args:
+            return (changed, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": changed}
+
+    return on_input

@@ -121,6 +121,10 @@ class ChatTemplate:
         """Return the number of tokens of each bare text, template excluded."""
         return [len(row) for row in self._tokenize([text.strip() for text in texts])]
 
+    def bare_tokens(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that a reply begins with, without template or BOS."""
+        return tuple(self._tokenize([text])[0])
+
     @cached_property
     def opening(self) -> tuple[int, ...]:
         """Tokens before the user's text that every prompt shares (system prompt, role marks)."""
