@@ -429,3 +429,22 @@ def test_too_many_shots(run, workplace):
 def test_layers_that_the_model_lacks(run, workplace):
     arguments = [*common(workplace, "s"), "--sources", "en,de", "--shots", "1", "--layers", "2,7"]
     assert "blocks 0 to 3" in mistake(run("calibrate", *arguments))
+
+
+def test_prompts_in_another_form_are_written_and_what_is_left_out_is_said(run, tmp_path):
+    written = tmp_path / "forms.jsonl"
+    code, out, err = run(
+        "prompts", "starter", "--languages", "ru", "--form", "plain,code-switched",
+        "--to", written, "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    # English versions are found although English was not asked for.
+    assert len(records) == 2 * 280 == json.loads(out)["n"]
+    assert {r["form"] for r in records} == {"plain", "code-switched"}
+    assert {r["language"] for r in records} == {"ru"}
+    _, _, err = run("prompts", "starter", "--form", "code-switched", "--languages", "en,ru")
+    assert "code-switched: left out 112 harmful in en: is English" in err
+    assert "Did you mean 'framed-story'?" in mistake(run("prompts", "--form", "framed-stori"))
+    nothing = run("prompts", "starter", "--languages", "en", "--form", "code-switched")
+    assert "no prompt can be brought into the form code-switched" in mistake(nothing)

@@ -18,7 +18,7 @@ import click
 
 from ._version import __version__
 from .console import note
-from .errors import BabelgateError, LanguageError
+from .errors import BabelgateError, LanguageError, UserError
 
 _PLAIN: dict[Any, Any] = {int: click.INT, float: click.FLOAT, bool: click.BOOL, Path: click.Path()}
 
@@ -359,13 +359,32 @@ def power(
 @app.command(help="List and audit a prompt set: counts, duplicates, leaks, tokens per language.")
 @click.argument("source", default="starter")
 @click.option("--languages", metavar="A,B,…", help="Only these languages.")
+@click.option(
+    "--form",
+    metavar="A,B,…",
+    help="Change the form: plain, code-switched, transliterated, without-diacritics, "
+    "framed-story, framed-homework.",
+)
+@click.option("--to", metavar="FILE", help="Write the prompts to this .jsonl file.")
 @click.option("--model", help="Count tokens with this model's tokenizer.")
 @click.option("--json", "json_", is_flag=True, help="Print the audit as JSON for programs.")
-def prompts(source: str, languages: str | None, model: str | None, json_: bool) -> None:
+def prompts(
+    source: str,
+    languages: str | None,
+    form: str | None,
+    to: str | None,
+    model: str | None,
+    json_: bool,
+) -> None:
     """Run `prompts`."""
-    from .prompts import audit, load_prompts, print_audit
+    from .prompts import audit, load_prompts, print_audit, write_prompts
 
     loaded = load_prompts(source, languages=languages)
+    if form is not None:
+        loaded = _in_forms(loaded, load_prompts(source) if languages else loaded, form)
+    if to is not None:
+        write_prompts(to, loaded)
+        note(f"{len(loaded)} prompts: {to}")
     count = None
     if model is not None:
         from .models.loading import load_template
@@ -376,6 +395,20 @@ def prompts(source: str, languages: str | None, model: str | None, json_: bool) 
         _print_json(result.to_json())
     else:
         print_audit(result)
+
+
+def _in_forms(prompts: Any, everything: Any, forms: str) -> Any:
+    """Return the prompts in the forms of a list, and say what was left out."""
+    from .prompts.attacks import change_forms
+
+    changed = change_forms(prompts, [f.strip() for f in forms.split(",")], english=everything)
+    for skip in changed.skipped:
+        note(f"{skip.form}: left out {skip.n} {skip.label} in {skip.language}: {skip.reason}")
+    for form, language in changed.one_sided:
+        note(f"{form}: {language} has one class only; no selectivity can be measured there")
+    if not len(changed.prompts):
+        raise UserError(f"no prompt can be brought into the form {forms}; choose another")
+    return changed.prompts
 
 
 @app.command(help="Show what babelgate knows of a model: blocks, template, identity.")
