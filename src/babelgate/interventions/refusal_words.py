@@ -1,0 +1,63 @@
+"""One sentence of refusal per language: what a fixed refusal says, and how an opened one begins.
+
+Written by language models for this project and not reviewed by native speakers of every language;
+give your own texts where that matters.
+"""
+
+from __future__ import annotations
+
+#: Code -> "I'm sorry, but I can't help with that."
+REFUSALS: dict[str, str] = {
+    "en": "I'm sorry, but I can't help with that.",
+    "de": "Es tut mir leid, aber dabei kann ich nicht helfen.",
+    "fr": "Je suis désolé, mais je ne peux pas vous aider avec cela.",
+    "es": "Lo siento, pero no puedo ayudarte con eso.",
+    "it": "Mi dispiace, ma non posso aiutarti con questo.",
+    "pt": "Desculpe, mas não posso ajudar com isso.",
+    "nl": "Het spijt me, maar daar kan ik niet bij helpen.",
+    "pl": "Przykro mi, ale nie mogę w tym pomóc.",
+    "cs": "Je mi líto, ale s tím vám nemohu pomoci.",
+    "ro": "Îmi pare rău, dar nu te pot ajuta cu asta.",
+    "sv": "Jag är ledsen, men det kan jag inte hjälpa till med.",
+    "da": "Jeg beklager, men det kan jeg ikke hjælpe med.",
+    "fi": "Olen pahoillani, mutta en voi auttaa siinä.",
+    "hu": "Sajnálom, de ebben nem segíthetek.",
+    "ru": "Извините, но я не могу с этим помочь.",
+    "uk": "Вибачте, але я не можу з цим допомогти.",
+    "be": "Прабачце, але я не магу з гэтым дапамагчы.",
+    "bg": "Съжалявам, но не мога да помогна с това.",
+    "zh": "对不起，我无法提供这方面的帮助。",
+    "ja": "申し訳ありませんが、それについてはお手伝いできません。",
+    "ko": "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+    "ar": "عذرًا، لا يمكنني المساعدة في ذلك.",
+    "fa": "متأسفم، اما نمی‌توانم در این مورد کمک کنم.",
+    "he": "אני מצטער, אבל אני לא יכול לעזור בזה.",
+    "ur": "معذرت، میں اس میں مدد نہیں کر سکتا۔",
+    "hi": "क्षमा करें, मैं इसमें मदद नहीं कर सकता।",
+    "bn": "দুঃখিত, আমি এ বিষয়ে সাহায্য করতে পারব না।",
+    "ta": "மன்னிக்கவும், இதற்கு என்னால் உதவ முடியாது.",
+    "te": "క్షమించండి, దీనికి నేను సహాయం చేయలేను.",
+    "th": "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้",
+    "vi": "Xin lỗi, tôi không thể giúp bạn việc đó.",
+    "id": "Maaf, saya tidak dapat membantu dengan hal itu.",
+    "ms": "Maaf, saya tidak dapat membantu dengan perkara itu.",
+    "jv": "Nuwun sewu, aku ora bisa mbantu bab kuwi.",
+    "tl": "Paumanhin, hindi ako makakatulong diyan.",
+    "tr": "Üzgünüm, ama bu konuda yardımcı olamam.",
+    "az": "Üzr istəyirəm, amma bu işdə kömək edə bilmərəm.",
+    "kk": "Кешіріңіз, бірақ мен бұған көмектесе алмаймын.",
+    "ba": "Ғәфү итегеҙ, мин был эштә ярҙам итә алмайым.",
+    "tt": "Гафу итегез, мин моның белән ярдәм итә алмыйм.",
+    "tg": "Бубахшед, ман дар ин кор кӯмак карда наметавонам.",
+    "ka": "ბოდიში, ამაში ვერ დაგეხმარებით.",
+    "hy": "Ներեցեք, ես չեմ կարող օգնել դրանում։",
+    "el": "Λυπάμαι, αλλά δεν μπορώ να βοηθήσω με αυτό.",
+    "sw": "Samahani, siwezi kusaidia na hilo.",
+    "am": "ይቅርታ፣ በዚህ ላይ ልረዳ አልችልም።",
+    "yo": "Má bínú, n kò lè ràn ọ́ lọ́wọ́ pẹ̀lú ìyẹn.",
+    "ha": "Yi haƙuri, ba zan iya taimakawa da hakan ba.",
+    "zu": "Ngiyaxolisa, angikwazi ukusiza ngalokho.",
+    "my": "တောင်းပန်ပါတယ်၊ ဒီကိစ္စကို ကျွန်တော် မကူညီနိုင်ပါ။",
+    "km": "សូមទោស ខ្ញុំមិនអាចជួយរឿងនេះបានទេ។",
+    "si": "සමාවන්න, මට ඒ සඳහා උදව් කළ නොහැක.",
+}

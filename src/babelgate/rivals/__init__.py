@@ -1,0 +1,1 @@
+"""Other people's methods, from their formulas: what a gate of ours is compared with."""
