@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .artifacts import fingerprint
-from .config import CalibrateSettings
+from .config import CalibrateSettings, JudgeSettings
 from .errors import PromptError
 from .fit import Choice, Data, Fitter, pick, threshold_prompts
 from .gate import Gate
@@ -26,6 +26,13 @@ from .results import (
 from .thresholds import SourceStatistics, recalibration_curve, threshold_for
 from .types import CONTRASTS, ModelIdentity, Prompt, side_of
 
+#: Settings that a fit does not depend on: where it runs, and what follows its decisions.
+_NOT_OF_THE_FIT = {"out", "device", "batch_tokens", *JudgeSettings.model_fields} | {
+    name
+    for name in CalibrateSettings.model_fields
+    if name.startswith(("action", "direction_", "max_"))
+}
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -38,7 +45,7 @@ class Calibration:
 def fit_key(plan: Plan, states: States, model: ModelIdentity, settings: CalibrateSettings) -> str:
     """Fingerprint everything that a fit depends on."""
     return fingerprint(
-        [settings.model_dump(mode="json", exclude={"out", "device", "batch_tokens"}),
+        [settings.model_dump(mode="json", exclude=_NOT_OF_THE_FIT),
          plan.prompts.fingerprint(), sorted(states.excluded), model.weights, model.template,
          model.dtype]
     )  # fmt: skip
@@ -129,7 +136,7 @@ def _thresholds(
         data, own_scores = fitter.data, scores[language]
         pools = [threshold_prompts(data.pool(language, split)) for split in ("train", "val")]
         train, val = (pick(own_scores, data.sides(pool)) for pool in pools)
-        picked = _draw(pools[0], settings.shots, [settings.seed, number], language)
+        picked = draw_shots(pools[0], settings.shots, [settings.seed, number], language)
         shots += [p.key for p in picked]
         own = pick(own_scores, data.sides(picked))
         threshold = threshold_for(settings.rule, *own, statistics)
@@ -156,7 +163,12 @@ def _thresholds(
     return thresholds, shots, rows
 
 
-def _draw(pool: Sequence[Prompt], k: int, seed: list[int], language: str) -> list[Prompt]:
+def draw_shots(pool: Sequence[Prompt], k: int, seed: list[int], language: str) -> list[Prompt]:
+    """Return k prompts of each class, drawn from a language's pool by a seed.
+
+    Raises:
+        PromptError: if a class has fewer.
+    """
     rng = np.random.default_rng(seed)
     picked: list[Prompt] = []
     for harmful in (True, False):

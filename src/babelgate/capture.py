@@ -92,7 +92,8 @@ def capture(
             on where it stopped.
         layers: 0-based blocks; all by default. The pass ends after the largest.
         positions: ``t_post`` (last token with the generation prompt), ``t_inst`` (last token of the
-            user's text).
+            user's text), ``mean`` (mean over all tokens of the templated prompt; the opening is
+            then part of every prompt and is not shared).
         batch_tokens: padded tokens per forward pass. Halved on its own when memory runs out.
         dtype: of the stored values; the model's own by default.
         on_batch: called with the number of prompts after each batch, and once for what was stored
@@ -135,9 +136,8 @@ def capture(
     if on_batch is not None:
         on_batch(len(prompts) - sum(store.batches[b + 1] - store.batches[b] for b in todo))
     # The plan that is on disk counts: it may come from a run with another batch size.
-    reader = _Reader(
-        model, tokens, wanted, spec.positions, share_opening and bool(todo), DTYPES[stored]
-    )
+    share = share_opening and bool(todo) and "mean" not in spec.positions
+    reader = _Reader(model, tokens, wanted, spec.positions, share, DTYPES[stored])
     for batch in todo:
         keys = store.keys[store.batches[batch] : store.batches[batch + 1]]
         values, excluded = reader.read([row_of[k] for k in keys])
@@ -227,6 +227,10 @@ class _Reader:
             def read(hidden: torch.Tensor) -> None:
                 at = places.to(hidden.device)
                 picked = hidden[torch.arange(len(rows), device=hidden.device), at]
+                if "mean" in self.positions:
+                    real = mask.to(hidden.device)[:, :, None] > 0
+                    mean = torch.where(real, hidden.float(), 0.0).sum(1) / real.sum(1)
+                    picked[self.positions.index("mean")] = mean.to(hidden.dtype)
                 found[layer] = picked.to("cpu", copy=True)
 
             return read
@@ -246,7 +250,10 @@ class _Reader:
         """Return the columns of the wanted positions, ``[n_positions, B]``."""
         tokens = self.tokens
         ends = [tokens.lengths[row] - skip if skip else width for row in rows]
-        back = {"t_post": [1] * len(rows), "t_inst": [tokens.inst_offsets[row] for row in rows]}
+        # A mean has no column; the last one stands in and is overwritten.
+        last = [1] * len(rows)
+        offsets = [tokens.inst_offsets[row] for row in rows]
+        back = {"t_post": last, "t_inst": offsets, "mean": last}
         return torch.tensor(
             [[end - b for end, b in zip(ends, back[position])] for position in self.positions]
         )

@@ -231,10 +231,28 @@ def evaluate(settings: Any, json_: bool) -> None:
     from . import recipes
     from .gate_file import load_gate
 
-    gate = load_gate(settings.gate or settings.out / "gate")
+    load_gate(settings.gate or settings.out / "gate")  # a damaged one fails before a model loads
     model, prompts = _load(settings)
-    recipes.evaluate(model, prompts, settings, {"gate": gate})
+    recipes.evaluate(model, prompts, settings)
     _finish(settings.out, json_)
+
+
+@settings_command("compare", "Compare methods of repair on the same prompts, labels and seeds.")
+def compare(settings: Any, json_: bool) -> None:
+    """Run `compare`."""
+    from .comparing.run import compare as run
+    from .prompts import load_prompts
+    from .report.compared import print_comparison, write_comparison
+
+    test = None if settings.test_prompts is None else load_prompts(settings.test_prompts)
+    model, prompts = _load(settings)
+    comparison = run(model, prompts, settings, test=test)
+    path = write_comparison(settings.out)
+    if json_:
+        _print_json(comparison.to_json())
+    else:
+        print_comparison(comparison)
+    note(f"Report: {path}")
 
 
 @app.command(help="Run the whole job on the demo model and the starter set, and report.")

@@ -23,13 +23,21 @@ class Method:
     """A way of generating: a name, an intervention (None: the untouched model) and a key.
 
     ``key`` fingerprints everything that the replies depend on besides model and prompt.
-    ``language_known`` says whether the intervention is told the prompt's language.
+    ``language_known`` says whether the intervention is told the prompt's language. ``systems`` are
+    system prompts by the prompt's language; English stands in for a language without one.
     """
 
     name: str
     intervention: Intervention | None = None
     key: str = ""
     language_known: bool = True
+    systems: Mapping[str, str] | None = None
+
+    def system(self, language: str) -> str | None:
+        """Return the system prompt for a language, or None for the template's own."""
+        if self.systems is None:
+            return None
+        return self.systems.get(language, self.systems["en"])
 
 
 BASE = Method("base")
@@ -99,21 +107,25 @@ def complete(
     if on_replies is not None:
         on_replies(len(kept))
     for method in methods:
-        todo = [p for p in prompts if (method.name, p.key) not in kept]
-        batches = generate(
-            model,
-            [p.text for p in todo],
-            max_new_tokens=[limits[p.language] for p in todo],
-            intervention=method.intervention,
-            languages=[p.language if method.language_known else None for p in todo],
-            rows=rows,
-        )
-        for batch in batches:
-            made = [_completion(todo[reply.index], method.name, reply) for reply in batch]
-            log.append({**c.to_json(), "key": wanted[method.name, c.key]} for c in made)
-            kept |= {(c.method, c.key): c for c in made}
-            if on_replies is not None:
-                on_replies(len(made))
+        missing = [p for p in prompts if (method.name, p.key) not in kept]
+        # A system prompt is part of the template's opening, so one call has one.
+        for system in dict.fromkeys(method.system(p.language) for p in missing):
+            todo = [p for p in missing if method.system(p.language) == system]
+            batches = generate(
+                model,
+                [p.text for p in todo],
+                max_new_tokens=[limits[p.language] for p in todo],
+                intervention=method.intervention,
+                languages=[p.language if method.language_known else None for p in todo],
+                system=system,
+                rows=rows,
+            )
+            for batch in batches:
+                made = [_completion(todo[reply.index], method.name, reply) for reply in batch]
+                log.append({**c.to_json(), "key": wanted[method.name, c.key]} for c in made)
+                kept |= {(c.method, c.key): c for c in made}
+                if on_replies is not None:
+                    on_replies(len(made))
     return [kept[method.name, prompt.key] for method in methods for prompt in prompts]
 
 
@@ -134,7 +146,8 @@ def _completion(prompt: Prompt, method: str, reply: Reply) -> Completion:
 
 def _key(model: ChatModel, method: Method, prompt: Prompt, limit: int) -> str:
     m = model.identity
-    return fingerprint(
-        [m.weights, m.template, m.dtype, method.name, method.key, method.language_known,
-         prompt.text, prompt.language, limit]
-    )  # fmt: skip
+    parts = [m.weights, m.template, m.dtype, method.name, method.key, method.language_known,
+             prompt.text, prompt.language, limit]  # fmt: skip
+    if (system := method.system(prompt.language)) is not None:
+        parts.append(system)
+    return fingerprint(parts)

@@ -120,8 +120,8 @@ class MeasureSettings(RunSettings, JudgeSettings):
     rows: int | None = Field(default=None, ge=1, description="replies generated together")
 
 
-class CalibrateSettings(RunSettings):
-    """Fit a gate."""
+class CalibrateSettings(RunSettings, JudgeSettings):
+    """Fit a gate, and choose what follows its decisions."""
 
     sources: tuple[str, ...] | None = Field(
         default=None,
@@ -170,12 +170,70 @@ class CalibrateSettings(RunSettings):
         description="factor on the paper's steering strength",
     )
 
+    action: Literal["search", "paper", "fixed"] = Field(
+        default="search",
+        description="what follows a decision: search (tried on val prompts), paper (add or project "
+        "out the harmfulness direction), fixed (a fixed refusal, or nothing)",
+    )
+    action_prompts: int = Field(
+        default=12, ge=2, description="val prompts per target language and label to try actions on"
+    )
+    direction_prompts: int = Field(
+        default=64,
+        ge=2,
+        description="train prompts per label whose replies refusal directions are made from",
+    )
+    max_new_tokens: int = Field(
+        default=20, ge=1, description="reply length in English when actions are tried"
+    )
+    max_harmless_rise: float = Field(
+        default=0.10,
+        ge=0,
+        description="bound of an action: rise of harmless refusals in any language (share)",
+    )
+    max_degenerate_rise: float = Field(
+        default=0.02, ge=0, description="bound of an action: rise of degenerate replies (share)"
+    )
+    max_kl: float = Field(
+        default=1.0,
+        ge=0,
+        description="bound of an action: KL of the next token on answered harmless prompts (nats)",
+    )
+
     @field_validator("curve")
     @classmethod
     def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(k < 0 for k in value):
             raise ValueError("shots cannot be negative")
         return tuple(sorted(set(value)))
+
+
+class CompareSettings(MeasureSettings, CalibrateSettings):
+    """Calibrate, then compare methods on the same prompts."""
+
+    methods: tuple[str, ...] | None = Field(
+        default=None, description="methods to compare; by default all that can run"
+    )
+    seeds: int = Field(default=5, ge=1, description="draws of the shots to average over")
+    test_prompts: str | None = Field(
+        default=None, description="prompts to compare on, where they are not those calibrated on"
+    )
+    cast_data: Path | None = Field(
+        default=None, description="folder of CAST's released data, for the cast methods"
+    )
+    guard: str | None = Field(
+        default=None,
+        description="model to put in front: a chat model that is asked, or guard:MODEL for one "
+        "whose template asks",
+    )
+    latency_prompts: int = Field(
+        default=8, ge=0, description="prompts to time every method on; 0 turns it off"
+    )
+
+    def calibration(self) -> CalibrateSettings:
+        """Return the part that a calibration reads: targets in every language compared."""
+        own = self.model_dump(include=set(CalibrateSettings.model_fields))
+        return CalibrateSettings(**own)
 
 
 class EvaluateSettings(MeasureSettings):
@@ -284,5 +342,6 @@ COMMANDS: dict[str, type[Settings]] = {
     "measure": MeasureSettings,
     "calibrate": CalibrateSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "judge": JudgeFileSettings,
 }

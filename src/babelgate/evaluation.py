@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import rates
+from .action_file import Actions, load_actions
 from .artifacts import RunFolder, fingerprint, timed, write_json
 from .completions import BASE, Method, complete, reply_limits
 from .config import EvaluateSettings, MeasureSettings
@@ -14,7 +15,8 @@ from .console import note, progress
 from .errors import PromptError
 from .gate import Gate
 from .gate_file import load_gate
-from .interventions.gated import gated
+from .interventions.conditional import ConditionalIntervention
+from .interventions.gated import GateDecider, gated
 from .judges import Judge, Reply
 from .judges.base import FAILED
 from .judges.choosing import chosen_judge
@@ -43,22 +45,31 @@ def evaluate(
     prompts: PromptSet,
     settings: EvaluateSettings,
     gates: Mapping[str, Gate] | None = None,
+    actions: Actions | None = None,
 ) -> Results:
     """Generate without and with each gate on the same prompts, judge, and write ``results.json``.
 
-    ``gates`` are named methods; by default one, ``gate``, from the run folder.
+    ``gates`` are named methods; by default one, ``gate``, from the run folder, with the actions
+    that lie beside it. ``actions`` follow every gate's decisions; without them each gate's paper's.
 
     Raises:
         GateError: if there is no gate, or it belongs to another model, template or dtype.
         PromptError: if the split is empty for a language, or holds a gate's own examples.
     """
-    gates = gates or {"gate": load_gate(settings.gate or settings.out / "gate")}
+    if not gates:
+        folder = settings.gate or settings.out / "gate"
+        gates, actions = {"gate": load_gate(folder)}, load_actions(folder)
     for gate in gates.values():
         gate.check_model(model.identity)
         _check_unseen(gate, prompts, settings.split)
     run = open_run(settings.out, "evaluate", settings, model, prompts)
     methods = [
-        Method(name, gated(gate, name), _gate_key(gate), settings.language_known)
+        Method(
+            name,
+            _intervention(gate, name, actions),
+            _gate_key(gate, actions),
+            settings.language_known,
+        )
         for name, gate in gates.items()
     ]
     results, completions = _judged_run(run, model, prompts, settings, [BASE, *methods], gates)
@@ -68,12 +79,17 @@ def evaluate(
     return results
 
 
-def _gate_key(gate: Gate) -> str:
+def _intervention(gate: Gate, name: str, actions: Actions | None) -> ConditionalIntervention:
+    if actions is None:
+        return gated(gate, name)
+    return ConditionalIntervention(GateDecider(gate), actions.fired, actions.silent, name)
+
+
+def _gate_key(gate: Gate, actions: Actions | None) -> str:
     """Fingerprint what a gate's replies depend on: its tensors are named by the fit's key."""
-    return fingerprint(
-        [gate.provenance.get("key"), gate.layers, gate.bias, gate.alpha,
-         dict(gate.thresholds), gate.default_threshold]
-    )  # fmt: skip
+    parts = [gate.provenance.get("key"), gate.layers, gate.bias, gate.alpha,
+             dict(gate.thresholds), gate.default_threshold]  # fmt: skip
+    return fingerprint(parts if actions is None else [*parts, actions.key])
 
 
 def _check_unseen(gate: Gate, prompts: PromptSet, split: Split) -> None:
@@ -136,7 +152,8 @@ def _generated(
     methods: Sequence[Method],
 ) -> tuple[PromptSet, list[Completion]]:
     """Return the prompts to measure on and every method's replies to them."""
-    chosen = _select(run, model, prompts, settings)
+    languages = settings.languages or prompts.languages
+    chosen = select_prompts(run, model, prompts, settings, languages)
     limits = reply_limits(model, prompts, settings.max_new_tokens)
     with timed() as seconds, progress() as bar:
         task = bar.add_task("generating", total=len(methods) * len(chosen))
@@ -180,11 +197,18 @@ def _judged(
     return verdicts
 
 
-def _select(
-    run: RunFolder, model: ChatModel, prompts: PromptSet, settings: MeasureSettings
+def select_prompts(
+    run: RunFolder,
+    model: ChatModel,
+    prompts: PromptSet,
+    settings: MeasureSettings,
+    languages: Sequence[str],
 ) -> PromptSet:
-    """Return the prompts to measure on; what is left out is counted in the run's notes."""
-    languages = settings.languages or prompts.languages
+    """Return the prompts to measure on; what is left out is counted in the run's notes.
+
+    Raises:
+        PromptError: if nothing is left of a language.
+    """
     require(prompts, languages, settings.split)
     # Leaks are looked for in the whole set: a test prompt may repeat a train one.
     leaking = leaks(prompts) if settings.split == "test" else set()

@@ -113,6 +113,25 @@ def generate(
         free_memory()
 
 
+def next_token_logits(
+    model: ChatModel,
+    texts: Sequence[str],
+    intervention: Intervention | None = None,
+    languages: Sequence[str | None] | None = None,
+) -> torch.Tensor:
+    """Return the logits of each reply's first token, ``[B, V]`` float32, in one batch.
+
+    With an intervention, what the model itself would say: words that an action begins with are not
+    in it.
+    """
+    tokens = model.encode(texts)
+    given = (None,) * len(texts) if languages is None else tuple(languages)
+    shares = intervention is None or intervention.shares_opening
+    openings = _Openings.of(model, tokens, intervention) if shares else None
+    steering = None if intervention is None else intervention.start(Batch(tuple(texts), given))
+    return _Decoder(model, intervention, steering, openings).first_logits(tokens)
+
+
 @dataclass(frozen=True)
 class _Openings:
     """The template's opening as the model leaves it, and as each edit of it does."""
@@ -270,6 +289,13 @@ class _Decoder:
                 position_ids = position_ids[:, -1:] + 1
                 self.phase = Phase("decode", torch.ones_like(ids, dtype=torch.bool))
         return self._replies(batch, produced, limits, words)
+
+    @torch.inference_mode()
+    def first_logits(self, tokens: Tokens) -> torch.Tensor:
+        ids, mask, position_ids = self._prompt(tokens, list(range(len(tokens))))
+        self._prepare(ids, mask, position_ids)
+        with block_hooks(self.model.blocks, self._hooks(self._layers())):
+            return self._model(ids, mask, position_ids).logits[:, -1].float()
 
     def _layers(self) -> set[int]:
         """Return the blocks at which the generating pass stops to ask the intervention."""

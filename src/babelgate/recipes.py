@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import calibration
-from .artifacts import timed, write_json
+from .action_file import Actions, fixed_actions, load_actions, remove_actions, save_actions
+from .action_recipe import choose_actions, save_search, search_key
+from .action_search import NothingToLearn
+from .artifacts import RunFolder, timed, write_json
 from .capture import Activations, capture
 from .config import CalibrateSettings, EvaluateSettings
-from .console import progress
+from .console import note, progress
 from .errors import GateError, StoreError
 from .evaluation import evaluate, measure
 from .gate import Gate
 from .gate_file import load_gate, save_gate
+from .judges.choosing import chosen_judge
 from .models.chat import ChatModel
 from .plan import Plan, States, candidate_layers
 from .prompts import load_prompts
@@ -31,14 +35,16 @@ __all__ = ["Calibrated", "calibrate", "capture_languages", "demo", "evaluate", "
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A fitted gate and what was found on the way."""
+    """A fitted gate, what follows its decisions (None: the paper's actions), and what was found."""
 
     gate: Gate
     diagnosis: Diagnosis
+    actions: Actions | None = None
 
 
 def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings) -> Calibrated:
-    """Capture activations, fit a gate, and write ``gate/`` and ``diagnosis.json``.
+    """Capture activations, fit a gate, choose its actions, and write ``gate/`` and
+    ``diagnosis.json`` (and ``actions_tried.json``).
 
     ``prompts`` holds the contrast set too where one is used.
 
@@ -61,14 +67,52 @@ def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings)
     for reason, n in states.exclusions().items():
         run.note(f"{n} prompts were left out of calibration: {reason}.")
     key = calibration.fit_key(plan, states, model.identity, settings)
-    if run.is_done("fit", key) and (kept := _kept_fit(settings.out, key)) is not None:
-        return kept
-    with timed() as seconds:
-        result = calibration.run(plan, states, model.identity, settings)
-    save_gate(result.gate, settings.out / "gate")
-    write_json(settings.out / "diagnosis.json", result.diagnosis.to_json())
-    run.set_done("fit", key, seconds[0])
-    return Calibrated(result.gate, result.diagnosis)
+    found = _kept_fit(settings.out, key) if run.is_done("fit", key) else None
+    if found is None:
+        with timed() as seconds:
+            result = calibration.run(plan, states, model.identity, settings)
+        save_gate(result.gate, settings.out / "gate")
+        write_json(settings.out / "diagnosis.json", result.diagnosis.to_json())
+        run.set_done("fit", key, seconds[0])
+        found = Calibrated(result.gate, result.diagnosis)
+    return replace(found, actions=_actions(run, model, plan, states, found.gate, settings))
+
+
+def _actions(
+    run: RunFolder,
+    model: ChatModel,
+    plan: Plan,
+    states: States,
+    gate: Gate,
+    settings: CalibrateSettings,
+) -> Actions | None:
+    """Choose what follows the gate's decisions as the settings say, and keep it beside the gate."""
+    folder = settings.out / "gate"
+    if settings.action == "paper":
+        remove_actions(folder)
+        return None
+    if settings.action == "fixed":
+        return _kept_actions(folder, fixed_actions("asked for by `--action fixed`"))
+    # The judge comes first: a mistake in its name must not cost the search.
+    with chosen_judge(settings, device=settings.device) as judge:
+        key = search_key(gate, judge, settings)
+        if run.is_done("actions", key) and (kept := load_actions(folder)) is not None:
+            return kept
+        with timed() as seconds:
+            try:
+                search = choose_actions(model, plan, states, gate, judge, settings)
+            except NothingToLearn as error:
+                run.note(f"Actions were not searched: {error}.")
+                note(f"actions were not searched: {error}; using a fixed refusal")
+                return _kept_actions(folder, fixed_actions(str(error)))
+        save_search(search, settings.out)
+        run.set_done("actions", key, seconds[0], tried=len(search.pairs))
+    return search.actions
+
+
+def _kept_actions(folder: Path, actions: Actions) -> Actions:
+    save_actions(actions, folder)
+    return actions
 
 
 def _kept_fit(out: Path, key: str) -> Calibrated | None:
@@ -162,4 +206,5 @@ def demo(model: ChatModel, out: Path, *, seed: int = 0) -> Results:
             seed=seed,
         ),
         {"gate": calibrated.gate},
+        calibrated.actions,
     )

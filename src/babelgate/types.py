@@ -14,7 +14,7 @@ from .errors import PromptError
 
 Label = Literal["harmful", "harmless"]
 Split = Literal["train", "val", "test"]
-Position = Literal["t_post", "t_inst"]
+Position = Literal["t_post", "t_inst", "mean"]
 Contrast = Literal["topic", "twins"]
 Outcome = Literal["refused", "answered", "degenerate", "wrong_language", "unparsed"]
 StopReason = Literal["eos", "length", "fixed"]

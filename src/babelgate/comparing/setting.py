@@ -1,0 +1,137 @@
+"""What all methods of a comparison share: data, labels, shots, activations and base replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ..calibration import draw_shots
+from ..fit import Data, threshold_prompts
+from ..models.chat import ChatModel
+from ..plan import Plan
+from ..thresholds import POOL_RULES, Rule, SourceStatistics, threshold_for
+from ..types import Outcome, Position, Prompt
+from .contenders import Routes
+
+#: Prompts and layers to states: ``[N, d]`` float32 in the order of the keys.
+StatesOf = Callable[[Sequence[Prompt], int, Position], torch.Tensor]
+#: A fitted reading: scores ``[N]`` of prompts.
+Score = Callable[[Sequence[Prompt]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The inputs that every method is fitted and tried on.
+
+    ``train`` and ``val`` prompts are the sources'; ``pools`` the targets' train prompts that shots
+    are drawn from; ``test`` the prompts compared on. ``outcomes`` are the judged base replies to
+    the prompts that refusal directions come from, by prompt key.
+    """
+
+    model: ChatModel
+    plan: Plan
+    test: tuple[Prompt, ...]
+    shots: int
+    seeds: tuple[int, ...]
+    rule: Rule
+    states: StatesOf
+    data: Data
+    outcomes: Mapping[str, Outcome]
+    #: Prompts with outcomes, for directions of refusal.
+    judged: tuple[Prompt, ...]
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def source_prompts(self, split: str, languages: Sequence[str] | None = None) -> list[Prompt]:
+        """Return the sources' prompts of a split (all sources, or those named)."""
+        wanted = self.plan.sources if languages is None else languages
+        return [p for x in wanted for p in self.data.pool(x, split)]
+
+    @cached_property
+    def pools(self) -> dict[str, list[Prompt]]:
+        """The targets' train prompts that thresholds may be set on."""
+        return {x: threshold_prompts(self.data.pool(x, "train")) for x in self.plan.targets}
+
+    @cached_property
+    def draws(self) -> dict[tuple[int, str], list[Prompt]]:
+        """The same shots for every method, by seed and target language."""
+        return {
+            (seed, language): draw_shots(pool, self.shots, [seed, number], language)
+            for seed in self.seeds
+            for number, (language, pool) in enumerate(self.pools.items())
+        }
+
+    def all_shots(self, seed: int) -> list[Prompt]:
+        """Return one seed's shots of every target."""
+        return [p for x in self.plan.targets for p in self.draws[seed, x]]
+
+    def statistics(self, left_out: Callable[[str | None], Score]) -> SourceStatistics:
+        """Return threshold statistics from readings that left out the language they score.
+
+        ``left_out(language)`` fits without that source; ``left_out(None)`` on all of them.
+        """
+        scores = {}
+        for source in self.plan.sources:
+            pool = threshold_prompts(self.data.pool(source, "val"))
+            values = left_out(source)(pool)
+            harmful = np.array([p.harmful for p in pool])
+            scores[source] = values[harmful], values[~harmful]
+        train = self.source_prompts("train")
+        values = left_out(None)(train)
+        harmful = np.array([p.harmful for p in train])
+        return SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
+
+    def routes(
+        self, score: Score, statistics: SourceStatistics, rule: Rule | None = None
+    ) -> Routes:
+        """Return who fires on the test prompts, with thresholds set from every seed's shots.
+
+        Sources, and languages that are neither, have the source threshold.
+        """
+        chosen = self.rule if rule is None else rule
+        values = score(self.test)
+        default = statistics.paper_threshold if chosen == "paper" else statistics.threshold
+        per_seed = np.full((len(self.seeds), len(self.test)), default)
+        languages = np.array([p.language for p in self.test])
+        for language, pool in self.pools.items():
+            own = score(pool)
+            row = {p.key: i for i, p in enumerate(pool)}
+            for s, seed in enumerate(self.seeds):
+                shots = self.draws[seed, language]
+                picked = [row[p.key] for p in shots]
+                harmful = np.array([p.harmful for p in shots], dtype=bool)
+                labelled = own[picked]
+                rest = np.delete(own, picked) if chosen in POOL_RULES else ()
+                threshold = threshold_for(
+                    chosen, labelled[harmful], labelled[~harmful], statistics, rest
+                )
+                per_seed[s, languages == language] = threshold
+        if self.shots == 0 or chosen == "source":
+            per_seed = per_seed[:1]
+        return Routes(values, per_seed)
+
+    def by_outcome(self, refused: bool, *, harmful: bool | None = None) -> list[Prompt]:
+        """Return the judged train prompts whose base reply refused, or was something else."""
+        return [
+            p
+            for p in self.judged
+            if p.split == "train"
+            and self.outcomes.get(p.key) not in (None, "unparsed")
+            and (self.outcomes[p.key] == "refused") is refused
+            and (harmful is None or p.harmful is harmful)
+        ]
+
+
+def labels_in_words(setting: Setting) -> str:
+    """Say which labelled prompts a gate of this setting uses."""
+    n = len(setting.source_prompts("train"))
+    targets = f" + {setting.shots} per class and target" if setting.shots else ""
+    return f"{n} source{targets}"
+
+
+def thresholds_of(routes: Routes, test: Sequence[Prompt]) -> dict[str, float]:
+    """Return the first seed's threshold per language of the test prompts."""
+    return {p.language: float(t) for p, t in zip(test, routes.thresholds[0])}
