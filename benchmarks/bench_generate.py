@@ -51,7 +51,7 @@ def main() -> None:
     languages = tuple(options.languages.split(","))
     prompts = val_prompts(options.prompts, languages, options.per_cell)
     texts, given = [p.text for p in prompts], [p.language for p in prompts]
-    gated = gated(some_gate(model, options.layer), ablate=False)
+    watching = gated(some_gate(model, options.layer), ablate=False)
     ablating = gated(some_gate(model, options.layer))
 
     def run(intervention=None, share=True):
@@ -79,11 +79,16 @@ def main() -> None:
         """The same with our own capture, stopped at the gate's layer."""
         with tempfile.TemporaryDirectory() as folder:
             capture(model, prompts, Path(folder), layers=[options.layer])
-        run(gated)
+        run(watching)
 
-    assert [r.tokens for r in run()] == [r.tokens for r in run(gated)]
+    assert [r.tokens for r in run()] == [r.tokens for r in run(watching)]
     base, with_gate, acting, slow, fast = best_of(
-        options.repeats, run, lambda: run(gated), lambda: run(ablating), two_passes, two_fast_passes
+        options.repeats,
+        run,
+        lambda: run(watching),
+        lambda: run(ablating),
+        two_passes,
+        two_fast_passes,
     )
     rows = [
         {"what": "no gate", "seconds": base, "against no gate": 1.0, "against the gate": None},

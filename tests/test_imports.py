@@ -141,7 +141,10 @@ def test_types_and_errors_stand_alone():
         assert others <= set(sys.stdlib_module_names) | {"__future__"}
 
 
-PURE = ("directions", "gate", "thresholds", "stats", "metrics", "probe", "fit")
+PURE = (
+    "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "rivals.adasteer",
+    "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -152,7 +155,7 @@ def test_the_mathematics_knows_no_models_and_no_files(module):
     assert below(found, "interventions", "judges", "report", "prompts", "console") == set()
 
 
-@pytest.mark.parametrize("module", ["thresholds", "stats", "metrics", "probe"])
+@pytest.mark.parametrize("module", ["thresholds", "stats", "metrics", "probe", "rivals.probes"])
 def test_statistics_need_no_torch(module):
     assert "torch" not in reach(module)
 
@@ -197,8 +200,13 @@ def test_the_report_reads_artifacts_only():
 
 
 def test_nobody_imports_upwards():
-    """``cli -> api, recipes -> the rest``."""
-    above = {"cli": set(), "api": {"", "cli"}, "recipes": {"cli", "api"}}
+    """``cli -> api -> comparing.run -> recipes -> the rest``."""
+    above = {
+        "cli": set(),
+        "api": {"", "cli"},
+        "comparing.run": {"cli", "api"},
+        "recipes": {"cli", "api", "comparing.run"},
+    }
     checked = 0
     for module in TREES:
         if module == "__main__":
@@ -212,7 +220,7 @@ def test_nobody_imports_upwards():
 
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "accelerate", "numpy", "scipy", "gguf",
-    "jinja2", "httpx", "datasets", "py3langid",
+    "jinja2", "httpx", "datasets", "py3langid", "uroman",
 }  # fmt: skip
 
 
@@ -229,7 +237,7 @@ def test_the_command_line_imports_nothing_of_ours_but_text():
 
 
 def test_every_public_name_of_the_package_exists():
-    assert len(babelgate.__all__) == 8
+    assert len(babelgate.__all__) == 9
     for name, home in babelgate._HOMES.items():
         tree = TREES[home.lstrip(".")]
         defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .api import calibrate, evaluate, measure
+    from .api import calibrate, compare, evaluate, measure
     from .gate_file import load_gate
     from .models import load_model
     from .prompts import load_prompts
@@ -23,6 +23,7 @@ _HOMES = {
     "load_gate": ".gate_file",
     "measure": ".api",
     "calibrate": ".api",
+    "compare": ".api",
     "evaluate": ".api",
     "write_report": ".report",
 }
@@ -30,6 +31,7 @@ _HOMES = {
 __all__ = [
     "__version__",
     "calibrate",
+    "compare",
     "evaluate",
     "load_gate",
     "load_model",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import recipes
-from .config import CalibrateSettings, EvaluateSettings, MeasureSettings, build
+from .comparing.results import Comparison
+from .comparing.run import compare as run_comparison
+from .config import CalibrateSettings, CompareSettings, EvaluateSettings, MeasureSettings, build
 from .gate import Gate
 from .models.chat import ChatModel
 from .recipes import Calibrated
@@ -32,15 +34,34 @@ def calibrate(model: ChatModel, prompts: PromptSet, **settings: Any) -> Calibrat
 
 
 def evaluate(
-    model: ChatModel, prompts: PromptSet, gate: Gate | None = None, **settings: Any
+    model: ChatModel, prompts: PromptSet, gate: Gate | Calibrated | None = None, **settings: Any
 ) -> Results:
     """Evaluate with and without a gate; settings as in `babelgate evaluate --help`.
+
+    ``gate`` is what :func:`calibrate` returned, with the actions that it chose, or a gate alone,
+    which gets the paper's actions; by default what lies in the run folder.
 
     Raises:
         ConfigError: listing every setting that does not fit.
     """
+    actions = gate.actions if isinstance(gate, Calibrated) else None
+    if isinstance(gate, Calibrated):
+        gate = gate.gate
     gates = None if gate is None else {"gate": gate}
-    return recipes.evaluate(model, prompts, _settings(EvaluateSettings, settings), gates)
+    return recipes.evaluate(model, prompts, _settings(EvaluateSettings, settings), gates, actions)
+
+
+def compare(
+    model: ChatModel, prompts: PromptSet, test: PromptSet | None = None, **settings: Any
+) -> Comparison:
+    """Compare methods of repair; settings as in `babelgate compare --help`.
+
+    ``test`` holds the prompts to compare on, where they are not those calibrated on.
+
+    Raises:
+        ConfigError: listing every setting that does not fit.
+    """
+    return run_comparison(model, prompts, _settings(CompareSettings, settings), test=test)
 
 
 def _settings(kind: Any, given: dict[str, Any]) -> Any:

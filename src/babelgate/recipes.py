@@ -5,8 +5,6 @@ Each job is a few resumable stages in one run folder; running it again does what
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from .action_file import Actions, fixed_actions, load_actions, remove_actions, s
 from .action_recipe import choose_actions, save_search, search_key
 from .action_search import NothingToLearn
 from .artifacts import RunFolder, timed, write_json
-from .capture import Activations, capture
+from .capture_languages import capture_languages
 from .config import CalibrateSettings, EvaluateSettings
-from .console import note, progress
+from .console import note
 from .errors import GateError, StoreError
 from .evaluation import evaluate, measure
 from .gate import Gate
@@ -128,36 +126,6 @@ def _kept_fit(out: Path, key: str) -> Calibrated | None:
     if diagnosis is None or gate.provenance.get("key") != key:
         return None
     return Calibrated(gate, diagnosis)
-
-
-def capture_languages(
-    model: ChatModel,
-    prompts: PromptSet,
-    folder: Path,
-    *,
-    layers: Sequence[int] | None = None,
-    batch_tokens: int | None = None,
-) -> States:
-    """Capture ``t_post`` activations into one store per language and source of prompts, so that
-    adding a language or a contrast set computes only what is new.
-    """
-    stores: list[Activations] = []
-    parts = dict.fromkeys((p.language, p.source) for p in prompts)
-    with progress() as bar:
-        task = bar.add_task("reading activations", total=len(prompts))
-        for language, source in parts:
-            own = prompts.select(languages=[language], where=lambda p, s=source: p.source == s)
-            stores.append(
-                capture(
-                    model,
-                    own.prompts,
-                    folder / language / (re.sub(r"[^\w.-]+", "_", source) or "prompts"),
-                    layers=layers,
-                    batch_tokens=batch_tokens,
-                    on_batch=lambda n: bar.advance(task, n),
-                )
-            )
-    return States(tuple(stores))
 
 
 def score(model: ChatModel, gate: Gate, prompts: PromptSet, folder: Path) -> dict[str, float]:

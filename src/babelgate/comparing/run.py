@@ -5,12 +5,13 @@ Everything is kept per treatment and resumes; adding a method computes what no m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from ..action_file import Actions, load_actions
 from ..action_recipe import base_replies, direction_prompts
 from ..artifacts import RunFolder, timed, write_json
+from ..capture_languages import capture_languages
 from ..completions import reply_limits
 from ..config import CalibrateSettings, CompareSettings
 from ..console import note, progress
@@ -23,7 +24,7 @@ from ..judges.choosing import chosen_judge
 from ..models.chat import ChatModel
 from ..models.loading import load_model
 from ..plan import Plan, States, candidate_layers
-from ..recipes import calibrate, capture_languages
+from ..recipes import calibrate
 from ..run_files import identity_facts, open_run
 from ..types import Prompt, PromptSet
 from .contenders import Contender, needed
@@ -71,7 +72,11 @@ def compare(
         )
         names = chosen_methods(settings.methods, given)
         contenders = _built(names, setting, given)
-        return _compared(run, setting, contenders, judge, chosen, settings, prompts)
+        sources = {p.source for p in chosen}
+        limits = reply_limits(
+            model, pool.select(where=lambda p: p.source in sources), settings.max_new_tokens
+        )
+        return _compared(run, setting, contenders, judge, chosen, settings, limits)
 
 
 def _setting(
@@ -160,13 +165,10 @@ def _compared(
     judge: Judge,
     chosen: PromptSet,
     settings: CompareSettings,
-    prompts: PromptSet,
+    limits: Mapping[str, int],
 ) -> Comparison:
     model, out = setting.model, settings.out
     treatments = needed(contenders, len(setting.test))
-    limits = reply_limits(
-        model, PromptSet.union([_others(prompts, chosen), chosen]), settings.max_new_tokens
-    )
     with timed() as seconds:
         outcomes = reply(
             model, setting.test, treatments, judge, out / "replies", limits=limits,
@@ -217,11 +219,6 @@ def _compared(
     )
     write_json(out / "compare.json", comparison.to_json())
     return comparison
-
-
-def _others(prompts: PromptSet, chosen: PromptSet) -> PromptSet:
-    keys = {p.key for p in chosen}
-    return prompts.select(where=lambda p: p.key not in keys)
 
 
 def _latencies(
