@@ -132,12 +132,10 @@ def candidates(
     for direction in refusals:
         name = f"refusal-{direction.layer}"
         fired.append(AddDirection(f"add-{name}", direction=direction, alpha=2 * gate.alpha))
-        silent += [
+        silent.append(
             ProjectOut(f"project-{name}-everywhere", layers=everywhere(n_layers),
-                       direction=direction),
-            ProjectOut(f"project-{name}-half-everywhere", layers=everywhere(n_layers),
-                       direction=direction, share=0.5),
-        ]  # fmt: skip
+                       direction=direction)
+        )  # fmt: skip
     for direction in refusals[len(refusals) // 2 :][:1]:
         silent.append(
             ProjectOut(f"project-refusal-{direction.layer}-one-block", layers=(direction.layer,),

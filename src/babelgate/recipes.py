@@ -158,6 +158,8 @@ def demo(model: ChatModel, out: Path, *, seed: int = 0) -> Results:
             targets=DEMO_TARGETS,
             train_per_cell=48,
             val_per_cell=28,
+            action_prompts=6,
+            direction_prompts=32,
             out=out,
             seed=seed,
         ),

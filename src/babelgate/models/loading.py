@@ -15,6 +15,7 @@ from .blocks import text_config
 from .chat import ChatModel
 from .demo import DEMO_MODELS, demo_folder
 from .gguf import converted
+from .memory import keep_freed_memory
 from .template import PLAIN_TEMPLATE, ChatTemplate
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -58,6 +59,7 @@ def load_model(
     placement: dict[str, Any] = {"device_map": "auto" if device == "auto" else target}
     if target == "cpu":
         placement = {}
+        keep_freed_memory()
     try:
         tokenizer = _pretrained("AutoTokenizer", folder, revision)
         model, info = _pretrained(
