@@ -143,7 +143,8 @@ def test_types_and_errors_stand_alone():
 
 PURE = (
     "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "rivals.adasteer",
-    "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components",
+    "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components", "threshold_mixture",
+    "threshold_bound", "threshold_batches", "probe_stack", "threshold_study",
 )  # fmt: skip
 
 

@@ -8,19 +8,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from babelgate.errors import UserError
 from babelgate.metrics import balanced_accuracy
+from babelgate.threshold_bound import false_alarm_threshold, scores_needed, upper_bound
+from babelgate.threshold_mixture import LEAST_SPREAD, POOL_WEIGHT, Grid, Shape
 from babelgate.thresholds import (
     RULES,
     SourceStatistics,
     candidates,
+    combined_rule,
     fires,
+    midpoint_rule,
     paper_rule,
+    pooled_threshold,
     recalibration_curve,
     shrunken_rule,
     source_rule,
     threshold_for,
+    unlabelled_rule,
 )
 
 SOURCE = SourceStatistics(
@@ -215,8 +222,12 @@ def test_rules_by_name():
     assert threshold_for("source", *pair, SOURCE) == 1.0
     assert threshold_for("paper", *pair, SOURCE) == 5.0
     assert threshold_for("shrunken", *pair, SOURCE) == 2.0
-    assert [threshold_for(rule, [], [], SOURCE) for rule in RULES] == [1.0, -7.0, 1.0]
-    with pytest.raises(UserError, match="'median' is not one of source, paper, shrunken"):
+    assert threshold_for("midpoint", *pair, SOURCE) == 5.0
+    # Without shots and pool every rule but the paper's gives the source threshold.
+    assert {r: threshold_for(r, [], [], SOURCE) for r in RULES} == dict.fromkeys(RULES, 1.0) | {
+        "paper": -7.0
+    }
+    with pytest.raises(UserError, match="'median' is not one of source, paper, midpoint"):
         threshold_for("median", *pair, SOURCE)  # type: ignore[arg-type]
 
 
@@ -282,3 +293,227 @@ def test_curve_averages_over_draws():
     assert many.threshold == pytest.approx(np.mean(every), abs=0.05)
     accuracies = [balanced_accuracy(*test, t) for t in every]
     assert many.balanced_accuracy == pytest.approx(np.mean(accuracies), abs=0.02)
+
+
+# ---------------------------------------------------------------------------------------------
+# without labels, and with a few
+
+
+def sources(shift=0.0, n=300, seed=3):
+    """Six languages: harmful about 3, harmless about -3, offsets with sd 1.5."""
+    rng = np.random.default_rng(seed)
+    offsets = shift + np.array([-2.0, -1.2, -0.4, 0.4, 1.2, 2.0])
+    scores = {str(i): (rng.normal(3 + o, 1, n), rng.normal(-3 + o, 1.5, n))
+              for i, o in enumerate(offsets)}  # fmt: skip
+    return SourceStatistics.from_scores(scores)
+
+
+def a_language(offset, scale, n_harmful, n_harmless, seed):
+    rng = np.random.default_rng(seed)
+    return (
+        offset + scale * rng.normal(3, 1, n_harmful),
+        offset + scale * rng.normal(-3, 1.5, n_harmless),
+    )
+
+
+def test_shape_by_hand():
+    """Means 3, 1 and 7, 1: distances 2 and 6; class variances 2, 2 and 4, 0: means 3 and 1."""
+    got = Shape.of(np.array([[3.0, 1.0], [7.0, 1.0]]), np.array([[2.0, 2.0], [4.0, 0.0]]))
+    assert got is not None
+    assert (got.mean_harmful, got.mean_harmless, got.midpoint) == (5.0, 1.0, 3.0)
+    assert got.sd_harmful == pytest.approx(math.sqrt(3))
+    assert got.sd_harmless == pytest.approx(1)
+    assert got.spread == pytest.approx(np.std(np.log([2, 6]), ddof=1))
+    # Nothing to tie a language to: classes the wrong way round, or without spread.
+    assert Shape.of(np.array([[1.0, 2.0]]), np.ones((1, 2))) is None
+    assert Shape.of(np.array([[2.0, 1.0]]), np.array([[1.0, 0.0]])) is None
+
+
+def test_the_posterior_equals_a_sum_written_out():
+    """Every offset, factor and share in three nested loops."""
+    from babelgate.threshold_mixture import SHARES
+
+    source = sources(n=40)
+    shape = source.shape
+    harmful, harmless, pool = np.array([3.0, 4.5]), np.array([-1.0]), np.array([-2.0, 2.5, 0.0])
+    grid = Grid.of(shape, source.between)
+
+    def density(x, mean, sd):
+        return math.exp(-0.5 * ((x - mean) / sd) ** 2) / sd
+
+    total = mean_o = mean_c = prior_total = prior_c = 0.0
+    for o in grid.offsets:
+        for c in grid.scales:
+            high = shape.midpoint + o + c * (shape.mean_harmful - shape.midpoint)
+            low = shape.midpoint + o + c * (shape.mean_harmless - shape.midpoint)
+            a, b = c * shape.sd_harmful, c * shape.sd_harmless
+            prior = math.exp(-0.5 * o * o / source.between)
+            prior *= math.exp(-0.5 * (math.log(c) / max(shape.spread, LEAST_SPREAD)) ** 2)
+            value = prior * math.prod(density(x, high, a) for x in harmful)
+            value *= math.prod(density(x, low, b) for x in harmless)
+            value *= sum(
+                p * (1 - p)
+                * math.prod(p * density(x, high, a) + (1 - p) * density(x, low, b) for x in pool)
+                ** POOL_WEIGHT
+                for p in SHARES
+            )  # fmt: skip
+            total, mean_o, mean_c = total + value, mean_o + value * o, mean_c + value * c
+            prior_total, prior_c = prior_total + prior, prior_c + prior * c
+    factor = (mean_c / total) / (prior_c / prior_total)
+    want = source.threshold + mean_o / total + (factor - 1) * (source.threshold - shape.midpoint)
+    assert combined_rule(harmful, harmless, pool, source) == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(("offset", "scale"), [(-2.0, 1.0), (1.5, 1.0), (1.0, 0.6)])
+def test_an_unbalanced_pool_finds_the_threshold(share, offset, scale):
+    """200 prompts without labels, of which 10 to 90 % are harmful."""
+    source = sources()
+    n = round(200 * share)
+    harmful, harmless = a_language(offset, scale, n, 200 - n, seed=7)
+    got = unlabelled_rule(np.concatenate([harmful, harmless]), source)
+    midpoint = source.shape.midpoint
+    want = midpoint + offset + scale * (source.threshold - midpoint)
+    assert got == pytest.approx(want, abs=0.35)
+    # The mean of the pool, which takes it to be balanced, is far off where it is not.
+    mean = np.concatenate([harmful, harmless]).mean()
+    if share in (0.1, 0.9):
+        assert abs(mean - want) > 1.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-50, 50))
+def test_rules_move_with_all_scores(shift):
+    """Sources and target moved together: so is every threshold."""
+    harmful, harmless = a_language(1.0, 1.0, 3, 3, seed=1)
+    pool = np.concatenate(a_language(1.0, 1.0, 9, 9, seed=2))
+    here, there = sources(n=30), sources(shift=shift, n=30)
+    for rule in RULES:
+        before = threshold_for(rule, harmful, harmless, here, pool)
+        after = threshold_for(rule, harmful + shift, harmless + shift, there, pool + shift)
+        assert after - shift == pytest.approx(before, abs=1e-6), rule
+
+
+def test_more_shots_bring_the_combined_rule_to_the_language():
+    source = sources()
+    errors = []
+    for k in (1, 4, 16, 64):
+        found = [
+            combined_rule(*a_language(2.0, 1.0, k, k, seed), [], source) - source.threshold - 2.0
+            for seed in range(40)
+        ]
+        errors.append(float(np.sqrt(np.mean(np.square(found)))))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.2
+    # A pool helps where shots are few.
+    pool = np.concatenate(a_language(2.0, 1.0, 20, 80, seed=99))
+    with_pool = [
+        combined_rule(*a_language(2.0, 1.0, 1, 1, seed), pool, source) - source.threshold - 2.0
+        for seed in range(40)
+    ]
+    assert np.sqrt(np.mean(np.square(with_pool))) < errors[0] / 2
+
+
+def test_one_spread_of_zero_moves_no_offset():
+    """Sources that agree leave no room for an offset; a language's stretch may still show."""
+    same = SourceStatistics.from_scores(
+        {x: ([2.0, 3.0, 4.0], [-2.0, -3.0, -4.0]) for x in ("a", "b")}
+    )
+    assert same.between == 0
+    assert Grid.of(same.shape, 0.0).offsets.tolist() == [0.0]
+    assert combined_rule([9.0], [5.0], [7.0], same) == pytest.approx(same.threshold)
+
+
+def test_rules_without_a_shape_say_so():
+    flat = SourceStatistics.from_scores({"a": ([1.0, 2.0], [5.0, 6.0])})
+    assert flat.shape is None
+    assert combined_rule([], [], [], flat) == flat.threshold
+    with pytest.raises(UserError, match="use the rule 'shrunken'"):
+        unlabelled_rule([1.0], flat)
+
+
+def test_scores_far_away_stay_finite():
+    source = sources(n=30)
+    for far in (-1e6, 1e6):
+        assert math.isfinite(unlabelled_rule([far, far + 1], source))
+        assert math.isfinite(combined_rule([far], [far], [0.0], source))
+
+
+def test_midpoint_by_hand():
+    assert midpoint_rule([6, 8], [2, 4], SOURCE) == 5.0
+    assert midpoint_rule([6, 8], [], SOURCE) == SOURCE.threshold
+
+
+def test_pooled_by_hand():
+    """Five sources at 1; one target moved to 2, as in the shrunken rule: (5 + 2) / 6."""
+    assert pooled_threshold({}, SOURCE) == 1.0
+    assert pooled_threshold({"yo": ([6, 8], [2, 4])}, SOURCE) == pytest.approx(7 / 6)
+    assert pooled_threshold({"yo": ([6, 8], [])}, SOURCE) == 1.0
+
+
+# ---------------------------------------------------------------------------------------------
+# a bounded false-alarm rate
+
+
+def test_bound_by_hand():
+    """0.95^45 = 0.0994 <= 0.1 < 0.95^44: 45 scores, and the threshold is above all of them."""
+    assert scores_needed(0.05, 0.9) == 45
+    got = false_alarm_threshold(np.arange(45.0), alpha=0.05, confidence=0.9)
+    assert got.threshold == pytest.approx(44.0)
+    assert got.threshold > 44.0
+    assert (got.allowed, got.n, got.n_needed) == (0, 45, 45)
+    assert got.bound == pytest.approx(1 - 0.1 ** (1 / 45))
+    few = false_alarm_threshold(np.arange(44.0), alpha=0.05, confidence=0.9)
+    assert (few.threshold, few.bound, few.n_needed) == (None, None, 45)
+    assert "45 can" in few.reason
+    assert false_alarm_threshold([], alpha=0.5, confidence=0.5).n_needed == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([0.01, 0.05, 0.1, 0.3, 0.5]), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+def test_the_smallest_number_is_the_smallest(alpha, confidence):
+    n = scores_needed(alpha, confidence)
+    assert false_alarm_threshold(np.arange(n), alpha=alpha, confidence=confidence).threshold
+    assert n == 1 or (1 - alpha) ** (n - 1) > 1 - confidence
+    if n > 1:
+        few = false_alarm_threshold(np.arange(n - 1), alpha=alpha, confidence=confidence)
+        assert few.threshold is None
+
+
+@pytest.mark.parametrize(("n", "alpha", "confidence"), [(60, 0.1, 0.9), (200, 0.05, 0.95)])
+def test_the_bound_is_exact(n, alpha, confidence):
+    """Uniform scores: the chance that the rate exceeds alpha is that of a binomial count.
+
+    The threshold lies above the (j+1)-th largest; its rate exceeds alpha exactly if at most j of n
+    scores lie in the top alpha. One more allowed alarm would break the promise.
+    """
+    rng = np.random.default_rng(0)
+    found = [false_alarm_threshold(rng.random(n), alpha=alpha, confidence=confidence)
+             for _ in range(1500)]  # fmt: skip
+    j = found[0].allowed
+    assert {f.allowed for f in found} == {j}
+    assert binom.cdf(j, n, alpha) <= 1 - confidence < binom.cdf(j + 1, n, alpha)
+    broken = np.mean([1 - f.threshold > alpha for f in found])
+    assert broken == pytest.approx(binom.cdf(j, n, alpha), abs=0.025)
+    assert upper_bound(j, n, confidence) <= alpha < upper_bound(j + 1, n, confidence)
+
+
+def test_ties_only_lower_the_rate():
+    scores = [0.0] * 50 + [1.0] * 50
+    got = false_alarm_threshold(scores, alpha=0.3, confidence=0.9)
+    assert got.threshold > 1.0
+    assert got.allowed == 0
+    # In single precision, in which gates score, the score itself does not fire either.
+    value = float(np.float32(0.1))
+    bound = false_alarm_threshold([value] * 50, alpha=0.3, confidence=0.9).threshold
+    assert np.float32(bound) > np.float32(value)
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, -1, 2])
+def test_bounds_outside_the_unit_interval(bad):
+    with pytest.raises(UserError, match="between 0 and 1"):
+        false_alarm_threshold([1.0], alpha=bad)
+    with pytest.raises(UserError, match="between 0 and 1"):
+        false_alarm_threshold([1.0], confidence=bad)
+    with pytest.raises(UserError, match="NaN"):
+        false_alarm_threshold([math.nan])

@@ -225,6 +225,29 @@ def calibrate(settings: Any, json_: bool) -> None:
     )
 
 
+@settings_command("thresholds", "Study what labelled shots buy, by threshold rule, block and rank.")
+def thresholds(settings: Any, json_: bool) -> None:
+    """Run `thresholds`."""
+    from .report.figures_study import print_study
+    from .study import StudyOptions, study_thresholds
+
+    harmful, harmless = settings.unlabelled
+    options = StudyOptions(
+        ranks=settings.ranks,
+        l2=settings.l2,
+        shots=settings.shots,
+        draws=settings.draws,
+        unlabelled=(harmful, harmless),
+    )
+    model, prompts = _load(settings)
+    found = study_thresholds(model, prompts, settings.calibration(), options)
+    if json_:
+        _print_json(found.to_json())
+    else:
+        print_study(found)
+    note(f"Study: {settings.out / 'study.json'}, study.md and study.svg beside it")
+
+
 @settings_command("evaluate", "Generate with and without the gate on the same prompts, and report.")
 def evaluate(settings: Any, json_: bool) -> None:
     """Run `evaluate`."""

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from .errors import ConfigError, LanguageError, did_you_mean
 from .languages import normalise_code
@@ -151,11 +158,21 @@ class CalibrateSettings(RunSettings, JudgeSettings):
     )
     readout_layers: int = Field(default=3, ge=1, le=8, description="read at most this many blocks")
     rank: int = Field(default=10, ge=1, description="dimensions of each block's subspace")
+    basis: Literal["directions", "states"] = Field(
+        default="directions",
+        description="what a block's subspace is made of: directions (the paper's mean differences) "
+        "or states (principal components of the train prompts' states)",
+    )
+    components: int = Field(
+        default=128, ge=1, description="dimensions of each block's subspace with basis = states"
+    )
     shots: int = Field(
         default=4, ge=0, description="labelled target examples per class for the threshold"
     )
-    rule: Literal["source", "paper", "shrunken"] = Field(
-        default="shrunken", description="how shots set a threshold"
+    rule: Literal["source", "paper", "midpoint", "shrunken", "unlabelled", "combined"] = Field(
+        default="shrunken",
+        description="how shots, and for the last two the other target prompts without their "
+        "labels, set a threshold",
     )
     curve: tuple[int, ...] = Field(
         default=(0, 1, 2, 4, 8), description="shots to draw the curve for"
@@ -234,6 +251,66 @@ class CompareSettings(MeasureSettings, CalibrateSettings):
         """Return the part that a calibration reads: targets in every language compared."""
         own = self.model_dump(include=set(CalibrateSettings.model_fields))
         return CalibrateSettings(**own)
+
+
+class ThresholdsSettings(RunSettings):
+    """Study what shots buy under every rule."""
+
+    sources: tuple[str, ...] | None = Field(
+        default=None,
+        description="languages the probes are fitted on; by default the high-tier ones",
+    )
+    targets: tuple[str, ...] | None = Field(
+        default=None, description="other languages to study; by default all others"
+    )
+    contrast: str | None = Field(
+        default=None,
+        description="prompt set with harmless twins to train with as well, such as starter",
+    )
+    train_per_cell: int | None = Field(
+        default=None, ge=2, description="train prompts per source language and label"
+    )
+    val_per_cell: int | None = Field(
+        default=None, ge=2, description="val prompts per language and label; all by default"
+    )
+    shot_pool: int = Field(
+        default=80, ge=1, description="target train prompts per label: shots and unlabelled ones"
+    )
+    layers: tuple[int, ...] | None = Field(
+        default=None, description="blocks to study alone, and together; by default all candidates"
+    )
+    readout_layers: int = Field(
+        default=3, ge=1, le=8, description="most blocks of the set that left-out sources choose"
+    )
+    ranks: tuple[int, ...] = Field(
+        default=(1, 2, 3, 5, 8, 10), description="dimensions of each block's subspace"
+    )
+    l2: float = Field(default=1e-2, gt=0, description="L2 strength of single-block probes")
+    shots: tuple[int, ...] = Field(
+        default=(0, 1, 2, 4, 8, 16, 32, 64), description="labelled examples per class"
+    )
+    draws: int = Field(default=100, ge=1, description="random draws of the shots")
+    unlabelled: tuple[int, ...] = Field(
+        default=(16, 16),
+        description="harmful,harmless train prompts per language that are used without labels",
+    )
+
+    @field_validator("ranks", "shots", "unlabelled")
+    @classmethod
+    def _counts(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        least = 1 if info.field_name == "ranks" else 0
+        if not value or any(n < least for n in value):
+            raise ValueError(f"expected numbers of at least {least}")
+        if info.field_name == "unlabelled":
+            if len(value) != 2:
+                raise ValueError("expected two numbers: harmful, harmless")
+            return value
+        return tuple(sorted(set(value)))
+
+    def calibration(self) -> CalibrateSettings:
+        """Return the settings that select prompts and layers as a calibration would."""
+        own = set(CalibrateSettings.model_fields) - {"shots", "draws"}
+        return CalibrateSettings(shots=0, **{k: v for k, v in self if k in own})
 
 
 class EvaluateSettings(MeasureSettings):
@@ -344,4 +421,5 @@ COMMANDS: dict[str, type[Settings]] = {
     "evaluate": EvaluateSettings,
     "compare": CompareSettings,
     "judge": JudgeFileSettings,
+    "thresholds": ThresholdsSettings,
 }

@@ -9,11 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import threshold_mixture as mixture
 from .errors import UserError
 from .metrics import balanced_accuracy
 
-Rule = Literal["source", "paper", "shrunken"]
-RULES: tuple[Rule, ...] = ("source", "paper", "shrunken")
+Rule = Literal["source", "paper", "midpoint", "shrunken", "unlabelled", "combined"]
+RULES: tuple[Rule, ...] = ("source", "paper", "midpoint", "shrunken", "unlabelled", "combined")
+#: Rules that use scores of prompts without labels.
+POOL_RULES: tuple[Rule, ...] = ("unlabelled", "combined")
 
 
 def fires(score: ArrayLike, threshold: ArrayLike) -> np.ndarray:
@@ -64,7 +67,8 @@ class SourceStatistics:
     All but ``paper_threshold`` from scores of languages that the probe did not train on (left out
     one at a time). ``midpoint`` is the mean over languages of the middle between the class means,
     ``between`` the variance of that middle across languages (sampling noise taken off), ``within``
-    the variance that one shot per class leaves in it.
+    the variance that one shot per class leaves in it. ``shape`` is what the rules for unlabelled
+    scores tie a language to; None where the sources' scores give none.
     """
 
     threshold: float
@@ -73,6 +77,7 @@ class SourceStatistics:
     between: float
     within: float
     n_languages: int
+    shape: mixture.Shape | None = None
 
     @staticmethod
     def from_scores(
@@ -93,17 +98,35 @@ class SourceStatistics:
         if not pairs:
             raise UserError("thresholds need source scores of both classes; there are none")
         pooled = np.concatenate([h for h, _ in pairs]), np.concatenate([n for _, n in pairs])
-        middles = np.array([(h.mean() + n.mean()) / 2 for h, n in pairs])
-        within = np.array([(_variance(h) + _variance(n)) / 4 for h, n in pairs])
-        noise = np.mean([(_variance(h) / len(h) + _variance(n) / len(n)) / 4 for h, n in pairs])
-        spread = float(middles.var(ddof=1)) if len(middles) > 1 else 0.0
-        return SourceStatistics(
+        return SourceStatistics.from_moments(
+            np.array([[side.mean() for side in pair] for pair in pairs]),
+            np.array([[_variance(side) for side in pair] for pair in pairs]),
+            np.array([[len(side) for side in pair] for pair in pairs]),
             threshold=source_rule(*pooled),
             paper_threshold=paper_rule(*(pooled if train is None else train)),
+        )
+
+    @staticmethod
+    def from_moments(
+        means: np.ndarray,
+        variances: np.ndarray,
+        counts: np.ndarray,
+        *,
+        threshold: float,
+        paper_threshold: float,
+    ) -> SourceStatistics:
+        """Compute the statistics from each language's moments ``[L, 2]``, harmful first."""
+        middles = means.mean(1)
+        noise = (variances / counts).sum(1).mean() / 4
+        spread = float(middles.var(ddof=1)) if len(middles) > 1 else 0.0
+        return SourceStatistics(
+            threshold=threshold,
+            paper_threshold=paper_threshold,
             midpoint=float(middles.mean()),
             between=max(0.0, spread - float(noise)),
-            within=float(within.mean()),
-            n_languages=len(pairs),
+            within=float(variances.sum(1).mean() / 4),
+            n_languages=len(means),
+            shape=mixture.Shape.of(means, variances),
         )
 
     def trust(self, k: int) -> float:
@@ -127,10 +150,74 @@ def shrunken_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatist
     return float(source.threshold + source.trust(k) * (middle - source.midpoint))
 
 
+def midpoint_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics) -> float:
+    """Return the middle between the class means of the shots; without shots the source threshold.
+
+    ``t = (mean(harmful) + mean(harmless)) / 2``: unbiased where both classes spread alike.
+    """
+    positive, negative = _scores(harmful), _scores(harmless)
+    if not len(positive) or not len(negative):
+        return source.threshold
+    return float((positive.mean() + negative.mean()) / 2)
+
+
+def combined_rule(
+    harmful: ArrayLike, harmless: ArrayLike, pool: ArrayLike, source: SourceStatistics
+) -> float:
+    """Return the threshold from labelled shots and unlabelled scores in one likelihood.
+
+    ``t = t_source + E[o] + (E[c] - 1)(t_source - m)``, the posterior means of a language's offset
+    and stretch in the model of :mod:`babelgate.threshold_mixture`, which estimates the pool's
+    share of harmful prompts too. Shots may be of one class only. ``pool`` should not hold the shots
+    again. Without shots and pool it is the source threshold.
+
+    Raises:
+        UserError: if the source scores have no shape to tie the language to.
+    """
+    positive, negative, unlabelled = _scores(harmful), _scores(harmless), _scores(pool)
+    if not len(positive) + len(negative) + len(unlabelled):
+        return source.threshold
+    if source.shape is None:
+        raise UserError(
+            "the rules for unlabelled scores need source languages whose harmful scores lie above "
+            "their harmless ones and vary; use the rule 'shrunken' instead"
+        )
+    grid = mixture.Grid.of(source.shape, source.between)
+    likelihood = grid.unlabelled(unlabelled) + grid.labelled(positive, negative)
+    offset, scale = grid.means(likelihood)
+    return float(mixture.moved(source.threshold, source.shape.midpoint, offset, scale))
+
+
+def unlabelled_rule(pool: ArrayLike, source: SourceStatistics) -> float:
+    """Return the threshold from unlabelled scores alone: :func:`combined_rule` without shots."""
+    return combined_rule([], [], pool, source)
+
+
+def pooled_threshold(
+    targets: Mapping[str, tuple[ArrayLike, ArrayLike]], source: SourceStatistics
+) -> float:
+    """Return the threshold for a prompt whose language is unknown.
+
+    The mean over all languages of their thresholds under :func:`shrunken_rule`: ``t_source`` for
+    each source language (their offsets average to 0), the shrunken one for each target with
+    shots ``{language: (harmful, harmless)}``. Without such targets it is the source threshold.
+    """
+    found = [(_scores(h), _scores(n)) for h, n in targets.values()]
+    moves = [shrunken_rule(h, n, source) - source.threshold for h, n in found if len(h) and len(n)]
+    return float(source.threshold + sum(moves) / (source.n_languages + len(moves)))
+
+
 def threshold_for(
-    rule: Rule, harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics
+    rule: Rule,
+    harmful: ArrayLike,
+    harmless: ArrayLike,
+    source: SourceStatistics,
+    pool: ArrayLike = (),
 ) -> float:
     """Return the threshold that a rule sets from k shots per class (none: the source's own).
+
+    ``pool`` holds scores of the language's prompts without labels, shots not among them; only the
+    rules in :data:`POOL_RULES` read it.
 
     Raises:
         UserError: for a rule that does not exist.
@@ -141,6 +228,12 @@ def threshold_for(
         return source.threshold
     if rule == "paper":
         return paper_rule(harmful, harmless) if len(_scores(harmful)) else source.paper_threshold
+    if rule == "midpoint":
+        return midpoint_rule(harmful, harmless, source)
+    if rule == "unlabelled":
+        return unlabelled_rule(pool, source)
+    if rule == "combined":
+        return combined_rule(harmful, harmless, pool, source)
     return shrunken_rule(harmful, harmless, source)
 
 
@@ -164,11 +257,12 @@ def recalibration_curve(
     rules: Sequence[Rule],
     draws: int,
     seed: int,
+    pool: ArrayLike = (),
 ) -> list[CurvePoint]:
     """Return balanced accuracy on ``test`` scores against k shots drawn from ``train`` scores.
 
     Both are (harmful, harmless); every rule sees the same draws. A k larger than a class of
-    ``train`` is left out.
+    ``train`` is left out. ``pool`` holds unlabelled scores for the rules that use them.
     """
     positive, negative = _scores(train[0]), _scores(train[1])
     points = []
@@ -181,7 +275,7 @@ def recalibration_curve(
             (rng.permutation(positive)[:k], rng.permutation(negative)[:k]) for _ in range(n_draws)
         ]
         for rule in rules:
-            values = [threshold_for(rule, h, n, source) for h, n in picks]
+            values = [threshold_for(rule, h, n, source, pool) for h, n in picks]
             accuracy = [balanced_accuracy(test[0], test[1], t) for t in values]
             points.append(
                 CurvePoint(k, rule, float(np.mean(values)), float(np.mean(accuracy)), n_draws)
