@@ -211,7 +211,7 @@ def measure(settings: Any, json_: bool) -> None:
 def calibrate(settings: Any, json_: bool) -> None:
     """Run `calibrate`."""
     from . import recipes
-    from .report.terminal import print_diagnosis
+    from .report.terminal import print_actions, print_diagnosis
 
     model, prompts = _load(settings)
     found = recipes.calibrate(model, prompts, settings)
@@ -219,6 +219,7 @@ def calibrate(settings: Any, json_: bool) -> None:
         _print_json(found.diagnosis.to_json())
     else:
         print_diagnosis(found.diagnosis)
+        print_actions(settings.out)
     note(
         f"Gate: {settings.out / 'gate'} (read gate.json); "
         f"next: babelgate evaluate --out {settings.out}"

@@ -49,7 +49,8 @@ def write_report(
     path = run / "report.html" if out is None else Path(out)
     write_text(path, page(loaded, show_replies=show_replies))
     if figures is not None:
-        for section in sections(loaded.results, loaded.diagnosis, loaded.verdicts):
+        shown = sections(loaded.results, loaded.diagnosis, loaded.verdicts, loaded.actions)
+        for section in shown:
             for figure in section.all_figures:
                 write_text(Path(figures) / f"{figure.name}.svg", figure.standalone())
     return path

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..comparing.results import Comparison, load_comparison
 from ..errors import StoreError
 from ..results import Diagnosis, Results, load_diagnosis, load_results
 from ..types import Completion, Verdict
+from .actions_tried import ActionsTried, load_actions_tried
 
 T = TypeVar("T")
-D = TypeVar("D", Results, Diagnosis)
+D = TypeVar("D", Results, Diagnosis, Comparison)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class RunFolder:
     run: Mapping[str, Any] | None = None
     completions: tuple[Completion, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    actions: ActionsTried | None = None
 
 
 def load_run(folder: Path, *, replies: bool = False) -> RunFolder:
@@ -46,7 +49,30 @@ def load_run(folder: Path, *, replies: bool = False) -> RunFolder:
         _run(folder / "run.json"),
         _lines(folder / "completions.jsonl", Completion, Completion.from_json) if replies else (),
         _lines(folder / "verdicts.jsonl", Verdict, Verdict.from_json),
+        load_actions_tried(folder),
     )
+
+
+@dataclass(frozen=True)
+class ComparedFolder:
+    """The artifacts of one comparison; what it did not make is None."""
+
+    comparison: Comparison
+    actions: ActionsTried | None = None
+    run: Mapping[str, Any] | None = None
+
+
+def load_compared(folder: Path) -> ComparedFolder:
+    """Read the folder of a comparison.
+
+    Raises:
+        StoreError: if ``compare.json`` is missing, or any file that exists is damaged.
+    """
+    path = folder / "compare.json"
+    if not path.exists():
+        raise StoreError(f"there is no {path}; `babelgate compare --out {folder}` writes it")
+    comparison = _checked(path, Comparison, lambda: load_comparison(folder))
+    return ComparedFolder(comparison, load_actions_tried(folder), _run(folder / "run.json"))
 
 
 def _checked(path: Path, kind: type[D], load: Callable[[], D | None]) -> D:

@@ -17,7 +17,7 @@ from .tables import Table
 
 def to_markdown(results: Results, diagnosis: Diagnosis | None = None) -> str:
     """Return the result tables and the judge as GitHub-flavoured Markdown, one heading each."""
-    parts = [_table(table) for table in overview_tables(results, diagnosis)]
+    parts = [table_markdown(table) for table in overview_tables(results, diagnosis)]
     if results.rows:
         parts += [*_languages(results), *_judge(results)]
     return "\n\n".join(parts) + "\n" if parts else "Nothing was measured.\n"
@@ -26,27 +26,33 @@ def to_markdown(results: Results, diagnosis: Diagnosis | None = None) -> str:
 def _languages(results: Results) -> list[str]:
     method = reference_method(results) or ""
     table = language_table(results, order(results), method=method)
-    words = [_escaped(text) for text in language_words(results, method)]
-    return [_table(table), *words] if table.rows else []
+    words = [escaped(text) for text in language_words(results, method)]
+    return [table_markdown(table), *words] if table.rows else []
 
 
 def _judge(results: Results) -> list[str]:
     groups, judges = order(results), judges_of(results)
-    parts = ["### The judge", *(_escaped(text) for text in judge_paragraphs(results))]
-    parts += [f"Limits of {_escaped(j.name)}: {_escaped(note)}" for j in judges for note in j.notes]
+    parts = ["### The judge", *(escaped(text) for text in judge_paragraphs(results))]
+    parts += [f"Limits of {escaped(j.name)}: {escaped(note)}" for j in judges for note in j.notes]
     tables = [errors_table(j, results, groups, ()) for j in judges[:1]]
     tables += [parts_table(results, groups), usage_table(results)]
     tables += [errors_table(j, results, groups, ()) for j in judges[1:] if j.errors]
     tables += [bounds_table(results, groups), corrected_table(results, groups)]
-    return parts + [_table(table) for table in tables if table.rows]
+    return parts + [table_markdown(table) for table in tables if table.rows]
 
 
-def _table(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """Return a table under a heading of its own."""
     rule = ["---:" if a == "r" else "---" for a in table.align]
-    lines = [f"### {_escaped(table.title)}", "", _line(table.columns), _line(rule)]
-    lines += [_line(tuple(map(_escaped, row))) for row in table.rows]
+    lines = [
+        f"### {escaped(table.title)}",
+        "",
+        _line(tuple(map(escaped, table.columns))),
+        _line(rule),
+    ]
+    lines += [_line(tuple(map(escaped, row))) for row in table.rows]
     if table.note:
-        lines += ["", _escaped(table.note)]
+        lines += ["", escaped(table.note)]
     return "\n".join(lines)
 
 
@@ -54,7 +60,7 @@ def _line(cells: tuple[str, ...] | list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape what would end a cell or become HTML, emphasis or a link."""
     one_line = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", one_line)

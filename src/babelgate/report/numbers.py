@@ -35,7 +35,7 @@ def percent(rate: float | None, digits: int = 1) -> str:
 def points(delta: float | None, digits: int = 1) -> str:
     """Return a difference of rates in percentage points, always signed."""
     text = percent(delta, digits)
-    signed = text == MISSING or text.startswith(_MINUS) or float(text) == 0
+    signed = text == MISSING or text.startswith(_MINUS) or (text != "∞" and float(text) == 0)
     return text if signed else f"+{text}"
 
 

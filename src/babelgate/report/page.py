@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,9 @@ from .judge_facts import NOTES
 from .load import RunFolder
 from .names import language_label, methods
 from .numbers import count, plural
-from .sections import sections
+from .sections import Section, sections
 from .summary import summarise
-from .unparsed import unparsed
+from .unparsed import Unparsed, unparsed
 
 # What the section on the judge shows in words and tables.
 _TOLD = frozenset({*NOTES, "errors", "judges", "judge", "adjudicator", "usage"})
@@ -41,18 +41,53 @@ class Reply:
 def page(run: RunFolder, *, show_replies: bool = False) -> str:
     """Return the report as one self-contained HTML document."""
     results = run.results
+    return document(
+        Head("Refusal across languages", model_name(results.model), _facts(run)),
+        summarise(results, run.diagnosis),
+        sections(results, run.diagnosis, run.verdicts, run.actions),
+        _about(run),
+        unparsed=unparsed(run, show_replies=show_replies),
+        show_replies=show_replies,
+        replies=_replies(run) if show_replies else {},
+    )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The top of a page: what it is on, of which model, and a few facts."""
+
+    title: str
+    model: str
+    facts: Sequence[str]
+
+
+About = list[tuple[str, tuple[Definition, ...]]]
+
+
+def document(
+    head: Head,
+    summary: Sequence[str],
+    parts: Sequence[Section],
+    about: About,
+    *,
+    unparsed: Unparsed | None = None,
+    show_replies: bool = False,
+    replies: Mapping[str, list[Reply]] | None = None,
+) -> str:
+    """Return a page of sections as one self-contained HTML document."""
     script = asset("page.js")
     context: dict[str, Any] = {
-        "model": _name(results.model),
-        "facts": _facts(run),
-        "summary": summarise(results, run.diagnosis),
-        "sections": sections(results, run.diagnosis, run.verdicts),
+        "title": head.title,
+        "model": head.model,
+        "facts": head.facts,
+        "summary": summary,
+        "sections": parts,
         "layouts": LAYOUTS,
         "drawing": _drawing,
-        "about": _about(run),
-        "unparsed": unparsed(run, show_replies=show_replies),
+        "about": about,
+        "unparsed": unparsed,
         "show_replies": show_replies,
-        "replies": _replies(run) if show_replies else {},
+        "replies": replies or {},
         "css": Markup(_css()),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -91,7 +126,8 @@ def _css() -> str:
     )
 
 
-def _name(model: Mapping[str, Any]) -> str:
+def model_name(model: Mapping[str, Any]) -> str:
+    """Return a model's name for a heading."""
     return str(model.get("name") or "unnamed model")
 
 
@@ -109,7 +145,7 @@ def _facts(run: RunFolder) -> list[str]:
     return facts
 
 
-def _about(run: RunFolder) -> list[tuple[str, tuple[Definition, ...]]]:
+def _about(run: RunFolder) -> About:
     """Return what was run and how, as titled definition lists."""
     results = run.results
     info = run.run or {}

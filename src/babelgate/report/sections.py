@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ..results import Diagnosis, LayerChoice, Results
 from ..types import Verdict
+from .actions_tried import ActionsTried
 from .figure import Figure
+from .figures_actions import actions_figure, finalists_table, pairs_table, sides_table
 from .figures_ceiling import ceiling_figure
 from .figures_contrasts import contrasts_figure
 from .figures_gap import gap_figure
@@ -55,16 +57,38 @@ class Section:
 
 
 def sections(
-    results: Results, diagnosis: Diagnosis | None, verdicts: Sequence[Verdict] = ()
+    results: Results,
+    diagnosis: Diagnosis | None,
+    verdicts: Sequence[Verdict] = (),
+    actions: ActionsTried | None = None,
 ) -> list[Section]:
     """Return the sections that this run has numbers for; ``verdicts`` add counts to the judge's."""
     groups = order(results, diagnosis)
     found = [*_measured(results, groups), *_decided(results, groups)]
     if diagnosis is not None:
         found += _diagnosed(diagnosis, groups)
+    if actions is not None:
+        found.append(actions_section(actions))
     found += _outcomes(results, groups)
     found += _judged(results, groups, verdicts)
     return [s for s in found if s.figures or s.tables]
+
+
+def actions_section(tried: ActionsTried) -> Section:
+    """Return the section on which actions were tried after the gate's decision, and chosen."""
+    figure = actions_figure(tried)
+    judged = finalists_table(tried)
+    return Section(
+        "actions",
+        "Actions",
+        "What follows a decision",
+        "The gate only decides; two actions follow, one where it fires and one where it is "
+        "silent. Candidates were tried on validation prompts: first by the first token alone, "
+        "then the best pairs by judged replies.",
+        () if figure is None else (figure,),
+        _filled(judged),
+        closed=_filled(sides_table(tried), *(() if figure else (pairs_table(tried),))),
+    )
 
 
 def _measured(results: Results, groups: Sequence[TierGroup]) -> list[Section]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from .. import console
 from ..results import Diagnosis, Results
 from ..types import Estimate
+from .actions_tried import load_actions_tried
+from .figures_actions import finalists_table
 from .figures_ceiling import converted
 from .harm_or_form import readings
 from .judge_facts import judges_of
@@ -36,21 +39,35 @@ def print_results(results: Results, diagnosis: Diagnosis | None = None) -> None:
     tables.append(_gate(results))
     if diagnosis is not None:
         tables += [_verdicts(diagnosis), layer_table(diagnosis.layer_choice)]
-    _print(tables)
+    print_tables(tables)
     if results.rows:
         for text in judge_paragraphs(results):
             console.out.print(text, markup=False)
         console.out.print()
-        _print([_errors(results), bounds_table(results, order(results)), usage_table(results)])
+        print_tables(
+            [_errors(results), bounds_table(results, order(results)), usage_table(results)]
+        )
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print what a calibration found: harm or form, layers, thresholds and their accuracy."""
     layers = layer_table(diagnosis.layer_choice)
-    _print([_verdicts(diagnosis), layers, _thresholds(diagnosis)])
+    print_tables([_verdicts(diagnosis), layers, _thresholds(diagnosis)])
 
 
-def _print(tables: Sequence[Table]) -> None:
+def print_actions(folder: Path) -> None:
+    """Print the pairs of actions that were judged and the chosen one; nothing without a search.
+
+    Raises:
+        StoreError: if ``actions_tried.json`` is damaged.
+    """
+    tried = load_actions_tried(folder)
+    if tried is not None:
+        print_tables([finalists_table(tried, digits=0)])
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables with their notes; those without rows are left out."""
     for table in tables:
         if table.rows:
             console.table(table.title, table.columns, table.rows)
