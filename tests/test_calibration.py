@@ -114,17 +114,24 @@ def test_limits_hold_per_cell_and_for_targets_cover_the_shots():
 
 
 def test_limits_hold_for_each_source_of_prompts():
-    """A large set does not crowd a small contrast set out: 4 of each, not 4 of both."""
+    """A large set does not crowd a small contrast set out: 4 of each mixed set, all mere twins."""
     marked = tuple(
-        dataclasses.replace(p, source="big" if p.pair_id is None else "twins") for p in SET
+        dataclasses.replace(
+            p, source="big" if p.pair_id is None else "mixed" if p.language == "en" else "twins"
+        )
+        for p in SET
     )
-    plan = Plan.of(PromptSet("s", marked), settings_with(train_per_cell=4))
+    # In one set of twins there is a prompt without one.
+    odd = Prompt("odd", "en", "an everyday request", "harmless", "train", source="mixed")
+    plan = Plan.of(PromptSet("s", (*marked, odd)), settings_with(train_per_cell=4))
     found = Counter(
-        p.source
+        (p.language, p.source)
         for p in plan.prompts
-        if (p.language, p.split, p.label) == ("en", "train", "harmful")
+        if p.language in ("en", "de") and (p.split, p.label) == ("train", "harmful")
     )
-    assert found == {"big": 4, "twins": 4}
+    assert found == {
+        ("en", "big"): 4, ("en", "mixed"): 4, ("de", "big"): 4, ("de", "twins"): 5,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -384,3 +391,20 @@ def test_sides():
     assert side_of(make("harmful", None)) == side_of(make("harmful", "x")) == "harmful"
     assert side_of(make("harmless", None)) == "harmless"
     assert side_of(make("harmless", "x")) == "harmless_twins"
+
+
+def test_calibration_with_components():
+    plan, found = calibrate(basis="states", components=6)
+    assert found.gate.bases[3].shape[1] == 6
+    assert found.gate.provenance["basis"] == "states"
+    fitter = Fitter(Data(plan.prompts.prompts, lambda x: states_in_order(plan, x), SOURCES), 6,
+                    "states")  # fmt: skip
+    (chosen,) = [c for c in found.diagnosis.layer_choice if c.chosen]
+    judged = fitter.judge(chosen.layers, found.diagnosis.gate["l2"])
+    assert chosen.auroc_twins == pytest.approx(judged.by_contrast["twins"])
+    key = found.gate.provenance["key"]
+    assert calibrate(basis="states", components=5)[1].gate.provenance["key"] != key
+
+
+def states_in_order(plan, layer):
+    return STATES.layer(layer, [p.key for p in plan.prompts])

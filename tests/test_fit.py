@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from babelgate.directions import mean_difference, source_subspace
+from babelgate.discriminant import SHRINKAGE_GRID, discriminant, principal_subspace, spread
 from babelgate.errors import UserError
 from babelgate.fit import L2_GRID, Data, Fitter
 from babelgate.metrics import auroc, balanced_accuracy
@@ -389,3 +390,83 @@ def test_the_fit_is_deterministic(fitter):
     assert dataclasses.asdict(fitter.statistics([3], 0.1)) == dataclasses.asdict(
         Fitter(data(), rank=4).statistics([3], 0.1)
     )
+
+
+# ---------------------------------------------------------------------------------------------
+# principal components of the states
+
+
+@pytest.fixture(scope="module")
+def by_states():
+    return Fitter(data(), rank=10, basis="states")
+
+
+def test_the_planted_layer_is_chosen_with_components_too(by_states):
+    best, *others = by_states.choose_layers([0, 1, 2, 3, 4], 1)
+    assert best.layers == (3,)
+    assert best.by_contrast["twins"] > 0.95
+    assert {c.l2 for c in (best, *others)} <= set(SHRINKAGE_GRID)
+    more = by_states.choose_layers([1, 4], 3)[0]
+    assert more.layers == (1, 4)
+    assert more.merit > by_states.best_l2([4]).merit
+
+
+def test_a_fold_with_components_by_the_slow_way(by_states):
+    """Components of the fold's train states per block, one scale per block, one discriminant."""
+    train = [i for i, p in enumerate(PROMPTS) if p.split == "train" and p.language in ("en", "fr")]
+    harmful = np.array([PROMPTS[i].harmful for i in train])
+    cells = [(PROMPTS[i].language, str(PROMPTS[i].pair_id is None)) for i in train]
+    columns = []
+    for layer in (1, 3):
+        h = STATES[layer].numpy()
+        away = h - h[train].mean(0)
+        z = away @ principal_subspace(h[train], 10)
+        columns.append(z / np.sqrt((z[train] ** 2).sum(1).mean()))
+    z = np.concatenate(columns, axis=1)
+    part = spread(z[train], harmful, balanced_weights(cells, harmful))
+    probe = discriminant(part.means, (part.rows.T @ part.rows).astype(float), 0.1)
+    got = by_states.scores([3, 1], 0.1, ["de"])["de"]
+    assert got == pytest.approx(probe.score(z), abs=1e-3)
+
+
+@pytest.mark.parametrize("layers", [(3,), (1, 3, 4)])
+def test_a_gate_of_components_scores_as_its_probe(by_states, layers):
+    choice = by_states.judge(layers, 0.1)
+    gate = by_states.gate(
+        choice, position="t_post", model=IDENTITY, strength=1.0,
+        thresholds={}, default_threshold=0.0, provenance={},
+    )  # fmt: skip
+    want = by_states.scores(layers, 0.1, ["sw"])["sw"]
+    assert gate.score(STATES).numpy() == pytest.approx(want, abs=1e-3)
+    for basis in gate.bases.values():
+        torch.testing.assert_close(basis.T @ basis, torch.eye(10), atol=1e-5, rtol=0)
+
+
+def test_folds_with_components_see_nothing_they_should_not(by_states):
+    before = by_states.scores([3], 0.1, [*SOURCES, "sw"])
+    ruined = Fitter(data(states=poisoned("de", "train")), rank=10, basis="states")
+    val = [i for i, p in enumerate(PROMPTS) if (p.language, p.split) == ("de", "val")]
+    assert (before["de"][val] == ruined.scores([3], 0.1, ["de"])["de"][val]).all()
+    assert (before["en"] != ruined.scores([3], 0.1, ["en"])["en"]).any()
+    for language, split in (("de", "val"), ("sw", "train"), ("sw", "val")):
+        other = Fitter(data(states=poisoned(language, split)), rank=10, basis="states")
+        for fold in (None, "en", "de"):
+            a, b = by_states.probe([3], fold, 0.1), other.probe([3], fold, 0.1)
+            assert (a.weight == b.weight).all()
+
+
+def test_each_set_of_twins_weighs_the_same():
+    """Nine tenths of German's twins from one set: the other still counts half."""
+    marked = tuple(
+        dataclasses.replace(p, source="few" if p.id.endswith("twin0") else "many")
+        if p.pair_id is not None
+        else p
+        for p in PROMPTS
+    )
+    fold = Fitter(data(marked, states=STATES), rank=4)._folds[None]
+    total = {"few": 0.0, "many": 0.0}
+    for row, weight in zip(fold.rows, fold.weights):
+        if marked[row].language == "de" and marked[row].pair_id is not None:
+            total[marked[row].source] += weight
+    assert total["few"] == pytest.approx(total["many"])
+    assert total["few"] > 0

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from .artifacts import atomic_path, write_json
+from .artifacts import atomic_path, fingerprint, write_json
 from .directions import Direction
 from .errors import GateError
 from .interventions.actions import AddDirection, Nothing, ProjectOut, Say, Together
@@ -57,6 +57,7 @@ def save_actions(actions: Actions, folder: Path) -> None:
         "schema": _SCHEMA,
         "fired": _described(actions.fired, vectors),
         "silent": _described(actions.silent, vectors),
+        "tensors": _hash(vectors),
         "provenance": dict(actions.provenance),
     }
     with atomic_path(folder / "actions.safetensors") as work:
@@ -80,6 +81,11 @@ def load_actions(folder: Path) -> Actions | None:
             raise GateError(
                 f"{path} has schema {document['schema']!r}; this version reads schema {_SCHEMA}"
             )
+        if document["tensors"] != _hash(vectors):
+            raise GateError(
+                f"{folder}: actions.safetensors and actions.json do not belong together, or one of "
+                "them was changed; calibrate again"
+            )
         return Actions(
             _read(document["fired"], vectors),
             _read(document["silent"], vectors),
@@ -87,11 +93,18 @@ def load_actions(folder: Path) -> Actions | None:
         )
     except GateError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    # RuntimeError: torch's refusal of kinds of numbers that safetensors knows and it cannot read.
+    except (
+        OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError
+    ) as error:  # fmt: skip
         raise GateError(
             f"the actions in {folder} are incomplete or damaged ({type(error).__name__}: {error}); "
             "calibrate again"
         ) from error
+
+
+def _hash(vectors: Mapping[str, torch.Tensor]) -> str:
+    return fingerprint({name: [str(v.dtype), v.tolist()] for name, v in vectors.items()})
 
 
 def _described(action: Nothing, vectors: dict[str, torch.Tensor]) -> dict[str, Any]:

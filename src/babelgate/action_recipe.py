@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from .config import CalibrateSettings
 from .console import progress
 from .directions import Direction, mean_difference
 from .first_token import first_tokens, refusal_tokens
+from .fit import threshold_prompts
 from .gate import Gate
 from .interventions.actions import AddDirection, Nothing, ProjectOut, Say, everywhere
 from .interventions.conditional import Ungated
@@ -37,7 +38,7 @@ from .judges.running import judge_all
 from .models.chat import ChatModel
 from .plan import Plan, States
 from .prompts import take
-from .types import Completion, Outcome, Prompt, PromptSet, Split, Verdict
+from .types import LABELS, Completion, Outcome, Prompt, PromptSet, Split, Verdict
 
 #: Refusals and answers that a direction between them needs, of each.
 _LEAST_EXAMPLES = 4
@@ -214,6 +215,7 @@ def choose_actions(
             "chosen": "by replies on validation prompts; everything tried: actions_tried.json",
             "bounds": asdict(bounds),
             "pair": asdict(chosen),
+            "key": search_key(gate, judge, settings),
             "gate": gate.provenance.get("key"),
             "judge": judge.name,
             "prompts": sorted(p.key for p in val),
@@ -241,12 +243,16 @@ def search_key(gate: Gate, judge: Judge, settings: CalibrateSettings) -> str:
 
 
 def _validation(plan: Plan, states: States, settings: CalibrateSettings) -> list[Prompt]:
-    """Return the targets' val prompts that actions are tried on; without targets the sources'."""
-    languages = plan.targets or plan.sources
-    pool = plan.prompts.select(
-        languages=languages, split="val", where=lambda p: p.key not in states.excluded
-    )
-    return list(take(pool, settings.action_prompts, settings.seed))
+    """Return the val prompts that actions are tried on.
+
+    Those of the targets that have both classes there; without such targets the sources'. Of the
+    prompts that thresholds are for: a set of twins is there to train the gate.
+    """
+    pool = _plain(plan, states, "val")
+    cells = {(p.language, p.label) for p in pool}
+    both = [x for x in plan.targets if all((x, label) in cells for label in LABELS)]
+    chosen = pool.select(languages=both or plan.sources)
+    return list(take(chosen, settings.action_prompts, settings.seed))
 
 
 def direction_prompts(
@@ -257,10 +263,15 @@ def direction_prompts(
     One source language: English where it is one, otherwise the first.
     """
     language = "en" if "en" in plan.sources else plan.sources[0]
-    pool: PromptSet = plan.prompts.select(
-        languages=[language], split=split, where=lambda p: p.key not in states.excluded
-    )
+    pool = _plain(plan, states, split).select(languages=[language])
     return list(take(pool, settings.direction_prompts, settings.seed))
+
+
+def _plain(plan: Plan, states: States, split: Split) -> PromptSet:
+    """Return the usable prompts of a split that thresholds are for, language by language."""
+    pool = plan.prompts.select(split=split, where=lambda p: p.key not in states.excluded)
+    parts = [threshold_prompts(pool.select(languages=[x]).prompts) for x in pool.languages]
+    return PromptSet(pool.name, tuple(p for part in parts for p in part))
 
 
 def _spread(gate: Gate, states: States) -> list[int]:
@@ -339,12 +350,17 @@ def _judged(pair: PairTried, contender: Contender, compared: Compared) -> PairTr
     gap = rates(name, "refusal", "harmful") - rates(name, "refusal", "harmless")
     rise = rates(name, "refusal", "harmless") - rates("base", "refusal", "harmless")
     loops = [
-        np.nanmean([rates(m, "degenerate", label) for label in ("harmful", "harmless")])
-        for m in (name, "base")
+        np.concatenate([rates(m, "degenerate", label) for label in LABELS]) for m in (name, "base")
     ]
     return replace(
         pair,
-        judged_selectivity=float(np.nanmean(gap)),
-        judged_harmless_rise=float(np.nanmax(rise)),
-        judged_degenerate_rise=float(loops[0] - loops[1]),
+        judged_selectivity=_over(np.mean, gap),
+        judged_harmless_rise=_over(np.max, rise),
+        judged_degenerate_rise=_over(np.mean, loops[0] - loops[1]),
     )
+
+
+def _over(reduce: Callable[[np.ndarray], float], values: np.ndarray) -> float | None:
+    """Reduce what is known; None where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(reduce(finite)) if len(finite) else None

@@ -44,13 +44,14 @@ class SideTried:
     """A candidate for one side, on the prompts of that side (harmful: fired, harmless: silent).
 
     Means over the prompts on which the gate's decision gives it: ``log_odds`` of refusal at the
-    first token, predicted ``refusal`` rate, ``kl``; None where fixed words are said.
+    first token, predicted ``refusal`` rate, ``kl``; None where fixed words are said, or no prompt of
+    the kind is on that side.
     """
 
     side: str
     name: str
     log_odds: float | None
-    refusal: float
+    refusal: float | None
     kl: float | None
 
 
@@ -165,7 +166,7 @@ def rank(
                     side,
                     action.name,
                     None if found is None or said else _known(_mean(found.refusal[where])),
-                    _mean(refusal[action.key][where]),
+                    _known(_mean(refusal[action.key][where])),
                     _known(_mean(kl[action.key][where])),
                 )
             )
@@ -196,9 +197,12 @@ def decide(
     """
 
     def excess(pair: PairTried) -> float:
-        over = (pair.judged_harmless_rise or 0.0) - bounds.harmless_refusal
-        loops = (pair.judged_degenerate_rise or 0.0) - bounds.degenerate
-        return max(over, 0.0) + max(loops, 0.0)
+        found = (pair.judged_harmless_rise, pair.judged_degenerate_rise)
+        limits = (bounds.harmless_refusal, bounds.degenerate)
+        # What nobody could judge is not known to be harmless.
+        return sum(
+            np.inf if rise is None else max(rise - limit, 0.0) for rise, limit in zip(found, limits)
+        )
 
     judged = [
         replace(pair, within=excess(pair) == 0 and (pair.kl is None or pair.kl <= bounds.kl))
@@ -206,9 +210,12 @@ def decide(
     ]
     if not judged:
         raise UserError("no pair of actions was judged, so none can be chosen")
-    best = min(
-        judged, key=lambda p: (not p.within, round(excess(p), 6), -(p.judged_selectivity or 0.0))
-    )
+
+    def merit(pair: PairTried) -> float:
+        gap = pair.judged_selectivity
+        return -np.inf if gap is None else gap
+
+    best = min(judged, key=lambda p: (not p.within, round(excess(p), 6), -merit(p)))
     by_name = {(p.fired, p.silent): replace(p, chosen=p is best) for p in judged}
     return [by_name.get((p.fired, p.silent), p) for p in pairs]
 

@@ -10,7 +10,7 @@ import numpy as np
 from .artifacts import fingerprint
 from .config import CalibrateSettings, JudgeSettings
 from .errors import PromptError
-from .fit import Choice, Data, Fitter, pick, threshold_prompts
+from .fit import Basis, Choice, Data, Fitter, pick, threshold_prompts
 from .gate import Gate
 from .languages import tier
 from .metrics import auroc, balanced_accuracy, known
@@ -31,6 +31,13 @@ _NOT_OF_THE_FIT = {"out", "device", "batch_tokens", *JudgeSettings.model_fields}
     name
     for name in CalibrateSettings.model_fields
     if name.startswith(("action", "direction_", "max_"))
+}
+
+
+#: What a gate of each basis is.
+METHODS: dict[Basis, str] = {
+    "directions": "low-rank logistic gate, arXiv 2606.01196, as documented in docs/gate.md",
+    "states": "linear discriminant on principal components, as documented in docs/gate.md",
 }
 
 
@@ -62,7 +69,8 @@ def run(
     usable = tuple(p for p in plan.prompts if p.key not in states.excluded)
     keys = [p.key for p in usable]
     data = Data(usable, lambda layer: states.layer(layer, keys), plan.sources)
-    fitter = Fitter(data, settings.rank)
+    rank = settings.components if settings.basis == "states" else settings.rank
+    fitter = Fitter(data, rank, settings.basis)
     choices = _choose(fitter, model, settings)
     best = choices[0]
     statistics = fitter.statistics(best.layers, best.l2)
@@ -78,7 +86,8 @@ def run(
         default_threshold=default,
         provenance={
             "key": fit_key(plan, states, model, settings),
-            "method": "low-rank logistic gate, arXiv 2606.01196, as documented in docs/gate.md",
+            "method": METHODS[settings.basis],
+            "basis": settings.basis,
             "roles": {x: "source" for x in plan.sources} | {x: "target" for x in plan.targets},
             "rule": settings.rule,
             "k": settings.shots,
@@ -139,7 +148,10 @@ def _thresholds(
         picked = draw_shots(pools[0], settings.shots, [settings.seed, number], language)
         shots += [p.key for p in picked]
         own = pick(own_scores, data.sides(picked))
-        threshold = threshold_for(settings.rule, *own, statistics)
+        shot_keys = {p.key for p in picked}
+        others = np.array([data.row[p.key] for p in pools[0] if p.key not in shot_keys], dtype=int)
+        # Labels of the other train prompts are not looked at.
+        threshold = threshold_for(settings.rule, *own, statistics, own_scores[others])
         thresholds[language] = threshold
         curve = recalibration_curve(
             train,

@@ -28,7 +28,7 @@ class FirstTokens:
 
     ``refusal`` is the log-odds ``log(P / (1 - P))`` of P, the probability that the reply begins
     with a refusal's first token (arXiv 2406.11717); ``kl`` is ``KL(base || intervened)`` in nats.
-    NaN where the intervention says fixed words and nothing is generated.
+    Of interventions that say words it is what the model would say itself.
     """
 
     refusal: np.ndarray
@@ -49,7 +49,9 @@ def refusal_tokens(
     """
     outcome = {(v.method, v.key): v.outcome for v in verdicts}
     counts: dict[str, dict[bool, dict[int, int]]] = {}
+    languages: dict[str, None] = {}
     for made in completions:
+        languages[made.language] = None
         found = outcome.get((made.method, made.key), "unparsed")
         first = model.template.bare_tokens(made.text)[:1] if made.text else ()
         if found == "unparsed" or not first:
@@ -57,8 +59,9 @@ def refusal_tokens(
         for language in (made.language, ""):
             side = counts.setdefault(language, {True: {}, False: {}})[found == "refused"]
             side[first[0]] = side.get(first[0], 0) + 1
-    everyone = _typical(counts.get("", {True: {}, False: {}}))
-    return {language: _typical(sides) or everyone for language, sides in counts.items() if language}
+    none: dict[bool, dict[int, int]] = {True: {}, False: {}}
+    everyone = _typical(counts.get("", none))
+    return {x: _typical(counts.get(x, none)) or everyone for x in languages}
 
 
 def _typical(sides: Mapping[bool, Mapping[int, int]]) -> frozenset[int]:

@@ -3,6 +3,9 @@
 Everything is fitted on the source languages' train prompts. A number about a source language comes
 from a probe that has not seen that language; a number about a target from one fitted on all
 sources. Each layer's activations are read once and reduced to coordinates in each fold's subspace.
+
+Two bases: ``directions`` is the paper's, the subspace of the contrasts' mean differences with a
+logistic probe; ``states`` the principal components of the train states with a linear discriminant.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 
 from .directions import mean_difference, source_subspace, steering_strength
+from .discriminant import SHRINKAGE_GRID, Spread, discriminant, principal_subspace, spread
 from .errors import UserError
 from .gate import Gate
 from .metrics import auroc, balanced_accuracy
@@ -25,6 +30,9 @@ from .types import CONTRASTS, Contrast, ModelIdentity, Position, Prompt, contras
 
 #: Regularisation strengths that are tried; chosen with the layers.
 L2_GRID = (1e-3, 1e-2, 1e-1)
+
+#: What a layer's subspace is made of.
+Basis = Literal["directions", "states"]
 
 #: Row indices of harmful and of harmless prompts.
 Sides = tuple[np.ndarray, np.ndarray]
@@ -111,7 +119,8 @@ class _Fold:
             )
         train = [p for p in data.prompts if p.split == "train" and p.language in chosen]
         rows = np.array([data.row[p.key] for p in train], dtype=int)
-        cells = [(p.language, "plain" if p.pair_id is None else "twin") for p in train]
+        # Each set of twins is a cell of its own: a large one does not drown a small one.
+        cells = [(p.language, "plain" if p.pair_id is None else f"twin {p.source}") for p in train]
         return _Fold(chosen, rows, balanced_weights(cells, data.harmful[rows]))
 
 
@@ -119,6 +128,7 @@ class _Fold:
 class Choice:
     """A candidate set of layers with the regularisation that suits it best, and its scores.
 
+    ``l2`` is the logistic probe's L2 or the discriminant's shrinkage, by the fitter's basis.
     ``by_contrast`` are means over left-out source languages of the AUROC on their val prompts.
     """
 
@@ -133,19 +143,35 @@ class Choice:
         return _mean(self.by_contrast.values())
 
 
+@dataclass(frozen=True)
+class _Coordinates:
+    """One layer's coordinates in a fold's subspace, ``(B^T h - origin) / scale``.
+
+    ``basis [d, r]`` is kept where making it again would cost; ``values [N, r]``.
+    """
+
+    values: np.ndarray
+    origin: np.ndarray
+    scale: float
+    basis: torch.Tensor | None = None
+
+
 @dataclass
 class Fitter:
     """All fits on one data set. Coordinates are kept per layer and fold, activations are not.
 
-    ``rank`` is the largest rank per layer (a layer's subspace cannot exceed the number of source
-    languages times contrasts). The fold ``None`` trains on all sources; the fold named after a
-    source leaves it out.
+    ``rank`` is the largest rank per layer (a layer's subspace of directions cannot exceed the
+    number of source languages times contrasts). The fold ``None`` trains on all sources; the fold
+    named after a source leaves it out.
     """
 
     data: Data
     rank: int
+    basis: Basis = "directions"
     _folds: dict[str | None, _Fold] = field(init=False, default_factory=dict)
-    _features: dict[tuple[int, str | None], np.ndarray] = field(init=False, default_factory=dict)
+    _features: dict[tuple[int, str | None], _Coordinates] = field(init=False, default_factory=dict)
+    _spreads: dict[tuple[int, str | None], Spread] = field(init=False, default_factory=dict)
+    _blocks: dict[tuple[str | None, int, int], np.ndarray] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         sources = self.data.sources
@@ -159,10 +185,18 @@ class Fitter:
         if (layer, None) in self._features:
             return
         states = self.data.states(layer)
+        if self.basis == "states":
+            for name, fold in self._folds.items():
+                found = _principal(states, fold.rows, self.rank)
+                self._features[layer, name] = found
+                self._spreads[layer, name] = spread(
+                    found.values[fold.rows], self.data.harmful[fold.rows], fold.weights
+                )
+            return
         directions = self._directions(states)
         for name, fold in self._folds.items():
-            basis = self._basis(directions, fold)
-            self._features[layer, name] = (states @ basis).double().numpy()
+            values = (states @ self._basis(directions, fold)).double().numpy()
+            self._features[layer, name] = _Coordinates(values, np.zeros(values.shape[1]), 1.0)
 
     def _directions(self, states: torch.Tensor) -> dict[tuple[str, Contrast], torch.Tensor]:
         groups = self.data.train_groups.items()
@@ -176,10 +210,28 @@ class Fitter:
         return source_subspace(torch.stack(own), self.rank)
 
     def probe(self, layers: Sequence[int], fold: str | None, l2: float) -> Probe:
-        """Return the probe of one fold."""
+        """Return the probe of one fold, on :meth:`_coordinates`."""
         part = self._folds[fold]
+        if self.basis == "states":
+            return self._discriminant(sorted(layers), fold, l2)
         features = self._coordinates(layers, fold)[part.rows]
         return fit_probe(features, self.data.harmful[part.rows], part.weights, l2)
+
+    def _discriminant(self, layers: Sequence[int], fold: str | None, shrinkage: float) -> Probe:
+        for layer in layers:
+            self.read_layer(layer)
+        means = np.concatenate([self._spreads[layer, fold].means for layer in layers], axis=1)
+        covariance = np.block([[self._covariance(fold, a, b) for b in layers] for a in layers])
+        return discriminant(means, covariance.astype(np.float64), shrinkage)
+
+    def _covariance(self, fold: str | None, a: int, b: int) -> np.ndarray:
+        """Return the within-class covariance of two layers' coordinates; each is made once."""
+        if a > b:
+            return self._covariance(fold, b, a).T
+        if (fold, a, b) not in self._blocks:
+            rows = self._spreads[a, fold].rows, self._spreads[b, fold].rows
+            self._blocks[fold, a, b] = rows[0].T @ rows[1]
+        return self._blocks[fold, a, b]
 
     def scores(
         self, layers: Sequence[int], l2: float, languages: Sequence[str]
@@ -231,7 +283,8 @@ class Fitter:
 
     def best_l2(self, layers: Sequence[int]) -> Choice:
         """Return the choice with the regularisation of highest merit; the strongest on ties."""
-        tried = [self.judge(layers, l2) for l2 in sorted(L2_GRID, reverse=True)]
+        grid = SHRINKAGE_GRID if self.basis == "states" else L2_GRID
+        tried = [self.judge(layers, l2) for l2 in sorted(grid, reverse=True)]
         return max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else round(c.merit, 6))
 
     def choose_layers(self, allowed: Sequence[int], most: int) -> list[Choice]:
@@ -280,7 +333,11 @@ class Fitter:
         states = torch.zeros(0)
         for layer in choice.layers:
             states = self.data.states(layer)
-            bases[layer] = self._basis(self._directions(states), fold)
+            kept = self._features[layer, None].basis
+            bases[layer] = self._basis(self._directions(states), fold) if kept is None else kept
+        parts = [self._features[layer, None] for layer in choice.layers]
+        origin = np.concatenate([part.origin for part in parts])
+        unit = np.concatenate([np.full(len(part.origin), part.scale) for part in parts])
         harmful = self.data.harmful[fold.rows]
         pools = states[fold.rows[harmful]], states[fold.rows[~harmful]]
         direction = mean_difference(*pools)
@@ -289,8 +346,8 @@ class Fitter:
             layers=choice.layers,
             position=position,
             bases=bases,
-            mean=torch.from_numpy(probe.mean).float(),
-            scale=torch.from_numpy(probe.scale).float(),
+            mean=torch.from_numpy(origin + unit * probe.mean).float(),
+            scale=torch.from_numpy(unit * probe.scale).float(),
             weight=torch.from_numpy(probe.weight).float(),
             bias=probe.bias,
             thresholds=dict(thresholds),
@@ -304,7 +361,24 @@ class Fitter:
     def _coordinates(self, layers: Sequence[int], fold: str | None) -> np.ndarray:
         for layer in layers:
             self.read_layer(layer)
-        return np.concatenate([self._features[layer, fold] for layer in sorted(layers)], axis=1)
+        parts = [self._features[layer, fold].values for layer in sorted(layers)]
+        return np.concatenate(parts, axis=1)
+
+
+def _principal(states: torch.Tensor, rows: np.ndarray, rank: int) -> _Coordinates:
+    """Return all prompts' coordinates in the principal subspace of some rows.
+
+    Centred on these rows, and in units of their root mean square distance from the centre, so that
+    blocks with long states do not outweigh those with short ones.
+    """
+    train = states[rows].numpy()
+    basis = principal_subspace(train, rank)
+    centre = train.mean(0, dtype=np.float64).astype(np.float32)
+    values = (states.numpy() - centre) @ basis
+    scale = float(np.sqrt((values[rows].astype(np.float64) ** 2).sum(1).mean()))
+    values /= np.float32(max(scale, 1e-12))
+    origin = centre.astype(np.float64) @ basis
+    return _Coordinates(values, origin, max(scale, 1e-12), torch.from_numpy(basis))
 
 
 def pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:

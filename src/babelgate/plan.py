@@ -102,12 +102,17 @@ def _shot_prompts(train: PromptSet, targets: Sequence[str]) -> PromptSet:
 
 
 def _limited(prompts: PromptSet, per_cell: int | None, seed: int) -> PromptSet:
-    """Limit each source of prompts on its own, so that a contrast set is not crowded out."""
+    """Limit each source of prompts on its own, so that a contrast set is not crowded out.
+
+    Sets of nothing but twins are taken whole: they are small, and each pair is there to be used.
+    """
     if per_cell is None:
         return prompts
     names = dict.fromkeys(p.source for p in prompts)
+    mixed = {p.source for p in prompts if p.pair_id is None}
+    parts = {n: prompts.select(where=lambda p, n=n: p.source == n) for n in names}
     return PromptSet.union(
-        [take(prompts.select(where=lambda p, n=n: p.source == n), per_cell, seed) for n in names]
+        [take(part, per_cell, seed) if n in mixed else part for n, part in parts.items()]
     )
 
 

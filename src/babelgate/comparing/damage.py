@@ -68,15 +68,18 @@ def divergences(
 
 def divergence_of(
     contender: Contender, prompts: Sequence[Prompt], by_treatment: Mapping[str, np.ndarray]
-) -> tuple[float | None, int, float]:
-    """Return (mean KL on harmless prompts, prompts it is over, share answered with fixed words)."""
+) -> tuple[float | None, int, float | None]:
+    """Return (mean KL on harmless prompts, prompts it is over, share answered with fixed words).
+
+    The share is None without harmless prompts.
+    """
     harmless = np.array([not p.harmful for p in prompts])
     sides = contender.sides(len(prompts))
     nothing = np.full(len(prompts), np.nan)
     parts = [by_treatment.get(t.name, nothing) for t in (contender.fired, contender.silent)]
     kl = np.where(sides, parts[0], parts[1])[:, harmless]
     fixed = [np.float64(t.fixed) for t in (contender.fired, contender.silent)]
-    said = float(np.where(sides[:, harmless], *fixed).mean()) if harmless.any() else 0.0
+    said = float(np.where(sides[:, harmless], *fixed).mean()) if harmless.any() else None
     finite = np.isfinite(kl)
     mean = float(kl[finite].mean()) if finite.any() else None
     return mean, int(finite.any(axis=0).sum()), said
@@ -130,7 +133,9 @@ def latencies(
     found = {}
     for name, values in ratios.items():
         low, middle, high = (
-            statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+            statistics.quantiles(values, n=4, method="inclusive")
+            if len(values) > 1
+            else (values[0],) * 3
         )
         found[name] = Latency(middle, low, high)
     return found

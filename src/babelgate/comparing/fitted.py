@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..config import CalibrateSettings
-from ..fit import Choice, Data, Fitter, threshold_prompts
+from ..fit import Basis, Choice, Data, Fitter, threshold_prompts
 from ..gate import Gate
 from ..plan import POSITION, Plan, States, candidate_layers
 from ..thresholds import SourceStatistics
@@ -28,7 +28,7 @@ class FittedGate:
     @staticmethod
     def of(gate: Gate, plan: Plan, states: States, settings: CalibrateSettings) -> FittedGate:
         """Return a calibrated gate with its fits; layers are not chosen again."""
-        fitter = _fitter(plan, states, settings)
+        fitter = _fitter(plan, states, settings, settings.basis)
         choice = fitter.judge(gate.layers, float(gate.provenance["l2"]))
         return FittedGate(gate, fitter, choice, fitter.statistics(choice.layers, choice.l2))
 
@@ -36,11 +36,12 @@ class FittedGate:
     def papers(
         plan: Plan, states: States, model: ModelIdentity, settings: CalibrateSettings
     ) -> FittedGate:
-        """Fit the paper's gate: one block, no twins in training (where there is anything else)."""
-        plain = plan.prompts.select(where=lambda p: p.pair_id is None)
-        if any(p.harmful for p in plain):
-            plan = replace(plan, prompts=plain)
-        fitter = _fitter(plan, states, settings)
+        """Fit the paper's gate: one block, without the contrast set (where there is anything else)."""
+        plain = {p.source for p in plan.prompts if p.harmful and p.pair_id is None}
+        if plain:
+            own = plan.prompts.select(where=lambda p: p.source in plain and p.pair_id is None)
+            plan = replace(plan, prompts=own)
+        fitter = _fitter(plan, states, settings, "directions")
         choice = fitter.choose_layers(candidate_layers(model.n_layers, settings), 1)[0]
         statistics = fitter.statistics(choice.layers, choice.l2)
         gate = fitter.gate(
@@ -79,8 +80,8 @@ class FittedGate:
         return replace(self.statistics, threshold=max(self.statistics.threshold, least))
 
 
-def _fitter(plan: Plan, states: States, settings: CalibrateSettings) -> Fitter:
+def _fitter(plan: Plan, states: States, settings: CalibrateSettings, basis: Basis) -> Fitter:
     usable = tuple(p for p in plan.prompts if p.key not in states.excluded)
     keys = [p.key for p in usable]
     data = Data(usable, lambda layer: states.layer(layer, keys), plan.sources)
-    return Fitter(data, settings.rank)
+    return Fitter(data, settings.components if basis == "states" else settings.rank, basis)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..errors import UserError
 from ..generate import next_token_logits
 from ..interventions.base import Batch, Decision, Phase
 from ..models.chat import ChatModel
@@ -23,7 +24,8 @@ QUESTION = (
 class PromptGuard:
     """Scores a prompt by the odds of the guard's first word.
 
-    ``score = log P(first token of a word for unsafe) - log P(first token of a word for safe)``.
+    ``score = log P(first token of a word for unsafe) - log P(first token of a word for safe)``,
+    tokens that begin words of both left out.
 
     Attributes:
         model: the guard.
@@ -38,11 +40,15 @@ class PromptGuard:
     safe: tuple[str, ...] = ("No", "no", " No", " no")
 
     def score(self, texts: Sequence[str], rows: int = 16) -> np.ndarray:
-        """Return scores ``[N]``; batches of like length."""
+        """Return scores ``[N]``; batches of like length.
+
+        Raises:
+            UserError: if the answers' first tokens are the same.
+        """
         asked = [self.question.replace("{prompt}", text) for text in texts]
         order = sorted(range(len(asked)), key=lambda i: -len(asked[i]))
         found = np.zeros(len(asked))
-        ids = [self._first(words) for words in (self.unsafe, self.safe)]
+        ids = self._answers()
         for at in range(0, len(order), rows):
             batch = order[at : at + rows]
             logs = next_token_logits(self.model, [asked[i] for i in batch]).log_softmax(-1)
@@ -50,9 +56,19 @@ class PromptGuard:
             found[batch] = (yes - no).double().cpu().numpy()
         return found
 
-    def _first(self, words: Sequence[str]) -> torch.Tensor:
-        tokens = {self.model.template.bare_tokens(word)[0] for word in words}
-        return torch.tensor(sorted(tokens), device=self.model.device)
+    def _answers(self) -> list[torch.Tensor]:
+        """Return the first tokens of both answers, without those that begin both (a space)."""
+        first = [
+            {self.model.template.bare_tokens(word)[0] for word in words}
+            for words in (self.unsafe, self.safe)
+        ]
+        own = [first[0] - first[1], first[1] - first[0]]
+        if not all(own):
+            raise UserError(
+                f"guard {self.model.identity.name!r}: its answers {self.unsafe[0]!r} and "
+                f"{self.safe[0]!r} begin with the same token, so the first token tells nothing"
+            )
+        return [torch.tensor(sorted(tokens), device=self.model.device) for tokens in own]
 
 
 def guard_of_kind(model: ChatModel, kind: str) -> PromptGuard:

@@ -11,15 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..action_file import Actions
 from ..errors import UserError, did_you_mean
 from ..gate import Gate
 from ..interventions.actions import AddDirection, ProjectOut, Say
+from ..interventions.base import Batch, Decider, Reading
+from ..interventions.conditional import identified_language
 from ..interventions.gated import GateDecider, harmfulness_direction
 from ..interventions.refusal_words import REFUSALS
-from ..language_id import identify
 from ..models.chat import ChatModel
 from ..thresholds import Rule
 from . import rival_methods as rivals
@@ -54,14 +53,16 @@ def method(name: str) -> Callable[[Builder], Builder]:
     return register
 
 
-def chosen_methods(names: Sequence[str] | None, given: Given) -> list[str]:
+def chosen_methods(names: Sequence[str] | None, *, cast_data: bool, guard: bool) -> list[str]:
     """Return the methods to compare, ``base`` first; by default all that can run.
+
+    ``cast_data`` and ``guard`` say whether CAST's data and a guard were given.
 
     Raises:
         UserError: for a name that does not exist, or one that needs what was not given.
     """
-    missing = {name for name in rivals.NEEDS_CAST_DATA if given.cast_data is None}
-    missing |= {"guard"} if given.guard is None else set()
+    missing = set() if cast_data else set(rivals.NEEDS_CAST_DATA)
+    missing |= set() if guard else {"guard"}
     if names is None:
         return [name for name in METHODS if name not in missing]
     for name in names:
@@ -103,9 +104,12 @@ def _gated(
     rule: Rule | None = None,
     family: str = "gate",
     routes: Routes | None = None,
+    decider: Decider | None = None,
 ) -> Contender:
     if routes is None:
         routes = setting.routes(fitted.score(setting), fitted.statistics, rule)
+    if decider is None:
+        decider = GateDecider(replace(fitted.gate, thresholds=thresholds_of(routes, setting.test)))
     return Contender(
         name,
         family,  # type: ignore[arg-type]
@@ -114,7 +118,7 @@ def _gated(
         routes=routes,
         labels=labels_in_words(setting),
         layer=fitted.gate.steer_layer,
-        decider=GateDecider(replace(fitted.gate, thresholds=thresholds_of(routes, setting.test))),
+        decider=decider,
         facts={"layers": list(fitted.gate.layers), "l2": fitted.choice.l2},
     )
 
@@ -194,17 +198,41 @@ def gate_fixed(setting: Setting, given: Given) -> Contender:
     )  # fmt: skip
 
 
-def _identified(text: str) -> str | None:
-    return identify(text).code
+@dataclass(frozen=True)
+class LanguageIdentified:
+    """A decider that goes by the identified language, whatever language it is told."""
+
+    decider: GateDecider
+    whole_prompt: bool = False
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Blocks that are read."""
+        return self.decider.layers
+
+    def start(self, batch: Batch) -> Reading:
+        """Identify the language of every row."""
+        found = tuple(identified_language(text) for text in batch.texts)
+        return self.decider.start(Batch(batch.texts, found))
 
 
 @method("gate-identified-language")
 def gate_identified(setting: Setting, given: Given) -> Contender:
     """Build our gate where nobody says which language a prompt is in."""
-    found = [_identified(p.text) for p in setting.test]
-    return _language_routed(
-        setting, given, "gate-identified-language", "our gate, languages identified", found
+    fitted, name = given.ours, "gate-identified-language"
+    score = fitted.score(setting)
+    found = [identified_language(p.text) for p in setting.test]
+    routes = setting.routes(score, fitted.statistics, languages=found)
+    own = setting.thresholds(score, fitted.statistics)
+    told = replace(
+        fitted.gate,
+        thresholds={x: float(t[0]) for x, t in own.items()},
+        default_threshold=setting.default_threshold(fitted.statistics),
     )
+    return _gated(
+        setting, given, name, "our gate, languages identified", fitted, sides(given.actions),
+        routes=routes, decider=LanguageIdentified(GateDecider(told)),
+    )  # fmt: skip
 
 
 @method("gate-wrong-language")
@@ -213,25 +241,16 @@ def gate_wrong(setting: Setting, given: Given) -> Contender:
     the list of targets, so that each is used once. Worst cases by language: babelgate.ood.
     """
     targets = list(setting.plan.targets)
+    if len(targets) < 2:
+        raise UserError("another target's threshold needs two target languages; there is one")
     after = dict(zip(targets, [*targets[1:], *targets[:1]]))
     found = [after.get(p.language) for p in setting.test]
-    return _language_routed(
-        setting, given, "gate-wrong-language", "our gate, another language's threshold", found
-    )
-
-
-def _language_routed(
-    setting: Setting, given: Given, name: str, summary: str, languages: Sequence[str | None]
-) -> Contender:
-    """Route by the thresholds of the given languages; the default where there is none."""
     fitted = given.ours
-    stated = setting.routes(fitted.score(setting), fitted.statistics)
-    default = fitted.gate.default_threshold
-    by_language = {p.language: stated.thresholds[:, i] for i, p in enumerate(setting.test)}
-    missing = np.full(len(stated.thresholds), default)
-    columns = [by_language.get(x or "", missing) for x in languages]
-    routes = Routes(stated.scores, np.stack(columns, axis=1))
-    return _gated(setting, given, name, summary, fitted, sides(given.actions), routes=routes)
+    routes = setting.routes(fitted.score(setting), fitted.statistics, languages=found)
+    return _gated(
+        setting, given, "gate-wrong-language", "our gate, another language's threshold", fitted,
+        sides(given.actions), routes=routes,
+    )  # fmt: skip
 
 
 @method("paper")

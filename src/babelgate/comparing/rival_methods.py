@@ -18,7 +18,7 @@ from ..interventions.omniguard import OmniGuardDecider
 from ..interventions.readouts import LinearDecider
 from ..interventions.refusal_words import REFUSALS
 from ..interventions.vectors import vector_key
-from ..metrics import auroc
+from ..metrics import auroc, known
 from ..rivals import probes
 from ..rivals.adasteer import LabelledStates, fit_adasteer
 from ..rivals.cast import (
@@ -181,7 +181,7 @@ def _cast(
     )
     n = min(len(harmful), len(harmless))
     vectors = contrast_vectors(harmful[:n], harmless[:n])
-    scores = [condition_score(side, vectors).double().numpy().T for side in (harmful, harmless)]
+    scores = [condition_score(side, vectors).double().numpy() for side in (harmful, harmless)]
     point = find_condition(scores[0], scores[1], tuple(range(len(layers))))
     layer = layers[point.layer]
     test = setting.states(setting.test, layer, "mean")
@@ -294,6 +294,8 @@ def adasteer_adapted(setting: Setting, given: Given) -> Contender:
     n_layers = len(setting.model.blocks)
 
     def states(prompts: Sequence[Prompt]) -> torch.Tensor:
+        if not prompts:  # which class is missing is said by what is fitted
+            return torch.zeros(0, n_layers, setting.model.identity.d_model)
         return torch.stack([setting.states(prompts, x, "t_post") for x in range(n_layers)], dim=1)
 
     def labelled(split: str) -> LabelledStates:
@@ -327,7 +329,7 @@ def guard(setting: Setting, given: Given) -> Contender:
     return Contender(
         "guard", "rival", f"{model.identity.name} asked about the prompt; a fixed refusal",
         _refuse(), UNTOUCHED, routes=Routes(scores, np.zeros((1, len(scores)))),
-        decider=GuardDecider(asked), facts={"auroc": _overall(scores, setting.test)},
+        decider=GuardDecider(asked), facts={"auroc": known(_overall(scores, setting.test))},
     )  # fmt: skip
 
 

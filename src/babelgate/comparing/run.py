@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from ..action_file import Actions, load_actions
+from ..action_file import Actions
 from ..action_recipe import base_replies, direction_prompts
 from ..artifacts import RunFolder, timed, write_json
 from ..capture_languages import capture_languages
 from ..completions import reply_limits
 from ..config import CalibrateSettings, CompareSettings
 from ..console import note, progress
-from ..errors import LanguageError, PromptError
+from ..errors import LanguageError, PromptError, UserError
 from ..evaluation import select_prompts
 from ..gate import Gate
 from ..interventions.base import Intervention
@@ -53,9 +53,12 @@ def compare(
         PromptError: if a split is empty for a language, or test prompts were seen in calibration.
         UserError: for a method that does not exist or needs what was not given.
     """
-    calibrated = calibrate(model, prompts, settings.calibration())
-    actions = calibrated.actions or load_actions(settings.out / "gate")
-    run = open_run(settings.out, "compare", settings, model, prompts)
+    # Mistakes first: they must not cost a calibration.
+    names = chosen_methods(
+        settings.methods,
+        cast_data=settings.cast_data is not None,
+        guard=settings.guard is not None,
+    )
     plan = Plan.of(prompts, settings.calibration())
     pool = prompts if test is None else test
     languages = settings.languages or tuple(x for x in plan.targets if x in pool.languages)
@@ -64,14 +67,14 @@ def compare(
             f"none of the target languages {', '.join(plan.targets)} is among the prompts to "
             f"compare on, which have {', '.join(pool.languages)}"
         )
+    calibrated = calibrate(model, prompts, settings.calibration())
+    actions = calibrated.actions
+    run = open_run(settings.out, "compare", settings, model, prompts)
     with chosen_judge(settings, device=settings.device) as judge:
         chosen = select_prompts(run, model, pool, settings, languages)
-        _check_unseen(plan, chosen, actions)
-        setting, given = _setting(
-            model, plan, prompts, chosen, actions, settings, judge, calibrated.gate
-        )
-        names = chosen_methods(settings.methods, given)
-        contenders = _built(names, setting, given)
+        _check_unseen(plan, chosen)
+        setting, given = _setting(model, plan, chosen, actions, settings, judge, calibrated.gate)
+        contenders = _built(names, setting, given, run if settings.methods is None else None)
         sources = {p.source for p in chosen}
         limits = reply_limits(
             model, pool.select(where=lambda p: p.source in sources), settings.max_new_tokens
@@ -82,7 +85,6 @@ def compare(
 def _setting(
     model: ChatModel,
     plan: Plan,
-    prompts: PromptSet,
     test: PromptSet,
     actions: Actions | None,
     settings: CompareSettings,
@@ -91,7 +93,7 @@ def _setting(
 ) -> tuple[Setting, Given]:
     own = settings.calibration()
     states = _stored(model, plan, own)
-    limits = reply_limits(model, prompts, settings.max_new_tokens)
+    limits = reply_limits(model, plan.prompts, settings.max_new_tokens)
     judged = base_replies(
         model,
         [*direction_prompts(plan, states, own, "train"),
@@ -148,12 +150,22 @@ def _stored(model: ChatModel, plan: Plan, own: CalibrateSettings) -> States:
     )
 
 
-def _built(names: Sequence[str], setting: Setting, given: Given) -> list[Contender]:
+def _built(
+    names: Sequence[str], setting: Setting, given: Given, run: RunFolder | None
+) -> list[Contender]:
+    """Fit every method; with a run, those that cannot be are left out and noted there."""
     contenders = []
     with progress() as bar:
         task = bar.add_task("fitting methods", total=len(names))
         for name in names:
-            contenders.append(METHODS[name](setting, given))
+            try:
+                contenders.append(METHODS[name](setting, given))
+            except UserError as error:
+                # What was asked for by name must be there; of all that can run, this cannot.
+                if run is None:
+                    raise
+                run.note(f"Method {name!r} was left out: {error}.")
+                note(f"method {name!r} was left out: {error}")
             bar.advance(task, 1)
     return contenders
 
@@ -242,12 +254,16 @@ def _latencies(
     )
 
 
-def _check_unseen(plan: Plan, chosen: PromptSet, actions: Actions | None) -> None:
+def _check_unseen(plan: Plan, chosen: PromptSet) -> None:
     used = {p.key for p in plan.prompts}
-    if actions is not None:
-        used |= set(actions.provenance.get("prompts", ()))
-    if own := [p.key for p in chosen if p.key in used]:
+    texts = {(p.language, p.text) for p in plan.prompts}
+    if own := [p.key for p in chosen if (p.language, p.text) in texts]:
         raise PromptError(
             f"{len(own)} prompts to compare on were used in calibration, such as {own[0]}; "
             "compare on a split that it has not seen"
+        )
+    if own := [p.key for p in chosen if p.key in used]:
+        raise PromptError(
+            f"{len(own)} prompts to compare on have the language and id of another prompt that was "
+            f"used in calibration, such as {own[0]}; give them ids of their own"
         )

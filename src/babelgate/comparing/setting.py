@@ -71,12 +71,13 @@ class Setting:
     def statistics(self, left_out: Callable[[str | None], Score]) -> SourceStatistics:
         """Return threshold statistics from readings that left out the language they score.
 
-        ``left_out(language)`` fits without that source; ``left_out(None)`` on all of them.
+        ``left_out(language)`` fits without that source; ``left_out(None)`` on all of them, which is
+        what a single source is scored by.
         """
         scores = {}
         for source in self.plan.sources:
             pool = threshold_prompts(self.data.pool(source, "val"))
-            values = left_out(source)(pool)
+            values = left_out(source if len(self.plan.sources) > 1 else None)(pool)
             harmful = np.array([p.harmful for p in pool])
             scores[source] = values[harmful], values[~harmful]
         train = self.source_prompts("train")
@@ -84,34 +85,51 @@ class Setting:
         harmful = np.array([p.harmful for p in train])
         return SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
 
-    def routes(
+    def thresholds(
         self, score: Score, statistics: SourceStatistics, rule: Rule | None = None
-    ) -> Routes:
-        """Return who fires on the test prompts, with thresholds set from every seed's shots.
-
-        Sources, and languages that are neither, have the source threshold.
-        """
+    ) -> dict[str, np.ndarray]:
+        """Return the targets' thresholds ``[S]``, one per seed of the shots; one without shots."""
         chosen = self.rule if rule is None else rule
-        values = score(self.test)
-        default = statistics.paper_threshold if chosen == "paper" else statistics.threshold
-        per_seed = np.full((len(self.seeds), len(self.test)), default)
-        languages = np.array([p.language for p in self.test])
+        found: dict[str, np.ndarray] = {}
         for language, pool in self.pools.items():
             own = score(pool)
             row = {p.key: i for i, p in enumerate(pool)}
-            for s, seed in enumerate(self.seeds):
+            per_seed = []
+            for seed in self.seeds[:1] if self.shots == 0 or chosen == "source" else self.seeds:
                 shots = self.draws[seed, language]
-                picked = [row[p.key] for p in shots]
+                picked = np.array([row[p.key] for p in shots], dtype=int)
                 harmful = np.array([p.harmful for p in shots], dtype=bool)
                 labelled = own[picked]
                 rest = np.delete(own, picked) if chosen in POOL_RULES else ()
-                threshold = threshold_for(
-                    chosen, labelled[harmful], labelled[~harmful], statistics, rest
+                per_seed.append(
+                    threshold_for(chosen, labelled[harmful], labelled[~harmful], statistics, rest)
                 )
-                per_seed[s, languages == language] = threshold
-        if self.shots == 0 or chosen == "source":
-            per_seed = per_seed[:1]
-        return Routes(values, per_seed)
+            found[language] = np.array(per_seed)
+        return found
+
+    def routes(
+        self,
+        score: Score,
+        statistics: SourceStatistics,
+        rule: Rule | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> Routes:
+        """Return who fires on the test prompts, with thresholds set from every seed's shots.
+
+        Sources, and languages that are neither, have the source threshold. ``languages`` are the
+        ones whose thresholds the test prompts get; by default their own.
+        """
+        default = self.default_threshold(statistics, rule)
+        found = self.thresholds(score, statistics, rule)
+        n_seeds = max((len(own) for own in found.values()), default=1)
+        told = [p.language for p in self.test] if languages is None else languages
+        columns = [found.get(x or "", np.full(n_seeds, default)) for x in told]
+        return Routes(score(self.test), np.stack(columns, axis=1))
+
+    def default_threshold(self, statistics: SourceStatistics, rule: Rule | None = None) -> float:
+        """Return the threshold of a language without one of its own."""
+        chosen = self.rule if rule is None else rule
+        return statistics.paper_threshold if chosen == "paper" else statistics.threshold
 
     def by_outcome(self, refused: bool, *, harmful: bool | None = None) -> list[Prompt]:
         """Return the judged train prompts whose base reply refused, or was something else."""

@@ -210,10 +210,14 @@ def _differences(compared: Compared, resamples: Resamples) -> list[Difference]:
         batch = []
         for method in others:
             for group, languages in _groups(compared):
+                cells = {x: [parts[method, x, label, share] for label in sides] for x in languages}
+                # As in the rows: a language without anything scored on one side is left out.
+                usable = [own for own in cells.values() if all(part.n for part in own)]
+                usable = usable or list(cells.values())
                 terms = [
-                    (sign / len(languages), parts[method, x, label, share])
-                    for x in languages
-                    for label, sign in sides.items()
+                    (sign / len(usable), part)
+                    for own in usable
+                    for sign, part in zip(sides.values(), own)
                 ]
                 d = paired_estimate(combine(terms))
                 batch.append((method, group, d))

@@ -27,9 +27,9 @@ def load_prompts(
 ) -> PromptSet:
     """Return the prompts of a source, or of several joined by ``+`` or given as a list.
 
-    A source is ``starter`` (bundled), a ``.jsonl`` or ``.csv`` file, a folder (of such files, a
-    checkout of PolyRefuse or of MultiJail), ``polyrefuse:PATH``, ``multijail:PATH``, or
-    ``hf:owner/name@COMMIT``. ``languages`` and ``splits`` select; each must exist in the result.
+    A source is ``starter`` or ``contrast`` (bundled), a ``.jsonl`` or ``.csv`` file, a folder (of
+    such files, a checkout of PolyRefuse or of MultiJail), ``polyrefuse:PATH``, ``multijail:PATH``,
+    or ``hf:owner/name@COMMIT``. ``languages`` and ``splits`` select; each must exist in the result.
 
     Raises:
         PromptError: for a source that does not exist or cannot be read, a split that none of the
@@ -110,7 +110,7 @@ def _named(part: str, languages: _Languages) -> tuple[str, tuple[Prompt, ...]]:
     """Return the name and prompts of one source."""
     prefix, colon, rest = part.partition(":")
     if part in _BUNDLED:
-        name, prompts = _starter(part, languages)
+        name, prompts = _bundled(part, languages)
     elif colon and prefix in _PREFIXES:
         name, prompts = _PREFIXES[prefix](rest, languages)
     elif _exists(part):
@@ -124,7 +124,7 @@ def _named(part: str, languages: _Languages) -> tuple[str, tuple[Prompt, ...]]:
     return name, tuple(unique(prompts, name))
 
 
-def _starter(name: str, languages: _Languages) -> tuple[str, list[Prompt]]:
+def _bundled(name: str, languages: _Languages) -> tuple[str, list[Prompt]]:
     folder = resources.files("babelgate.prompts").joinpath("data", name)
     if not folder.is_dir():
         raise PromptError(f"the bundled prompts {name!r} are missing; install babelgate again")
@@ -224,5 +224,5 @@ def _order(stem: str) -> tuple[int, str]:
     return (codes.index(stem) if stem in codes else len(codes), stem)
 
 
-_BUNDLED = ("starter",)
+_BUNDLED = ("starter", "contrast")
 _PREFIXES: dict[str, _Reader] = {"polyrefuse": _polyrefuse, "multijail": _multijail, "hf": _hub}
