@@ -34,15 +34,22 @@ class FittedGate:
 
     @staticmethod
     def papers(
-        plan: Plan, states: States, model: ModelIdentity, settings: CalibrateSettings
+        plan: Plan,
+        states: States,
+        model: ModelIdentity,
+        settings: CalibrateSettings,
+        blocks: int = 1,
     ) -> FittedGate:
-        """Fit the paper's gate: one block, without the contrast set (where there is anything else)."""
+        """Fit the paper's gate, without a contrast set (where there is anything else).
+
+        The paper reads one block; with more, the same subspaces of mean differences at several.
+        """
         plain = {p.source for p in plan.prompts if p.harmful and p.pair_id is None}
         if plain:
             own = plan.prompts.select(where=lambda p: p.source in plain and p.pair_id is None)
             plan = replace(plan, prompts=own)
         fitter = _fitter(plan, states, settings, "directions")
-        choice = fitter.choose_layers(candidate_layers(model.n_layers, settings), 1)[0]
+        choice = fitter.choose_layers(candidate_layers(model.n_layers, settings), blocks)[0]
         statistics = fitter.statistics(choice.layers, choice.l2)
         gate = fitter.gate(
             choice,

@@ -33,7 +33,8 @@ class Given:
     """What a comparison was given beside its setting."""
 
     ours: FittedGate
-    paper: Callable[[], FittedGate]
+    #: The paper's gate, reading at most so many blocks (1).
+    paper: Callable[..., FittedGate]
     actions: Actions
     cast_data: Path | None = None
     guard: Callable[[], tuple[ChatModel, str]] | None = None
@@ -159,6 +160,33 @@ def gate_bounded(setting: Setting, given: Given) -> Contender:
         setting, given, "gate-false-alarm-5",
         "our gate, thresholds for at most 5 % false alarms on left-out sources", fitted,
         sides(given.actions), routes=routes,
+    )  # fmt: skip
+
+
+def _directions(
+    setting: Setting, given: Given, name: str, summary: str, rate: float | None
+) -> Contender:
+    fitted = given.paper(len(given.ours.gate.layers))
+    statistics = fitted.statistics if rate is None else fitted.raised(rate)
+    routes = setting.routes(fitted.score(setting), statistics)
+    return _gated(setting, given, name, summary, fitted, sides(given.actions), routes=routes)
+
+
+@method("gate-directions")
+def gate_directions(setting: Setting, given: Given) -> Contender:
+    """Build a gate on the paper's subspaces at as many blocks as ours, without a contrast set."""
+    return _directions(
+        setting, given, "gate-directions",
+        "the paper's subspaces at several blocks, no contrast set; our rule and actions", None,
+    )  # fmt: skip
+
+
+@method("gate-directions-false-alarm-5")
+def gate_directions_bounded(setting: Setting, given: Given) -> Contender:
+    """Build the same with thresholds raised to 5 % false alarms on left-out sources."""
+    return _directions(
+        setting, given, "gate-directions-false-alarm-5",
+        "the same, thresholds for at most 5 % false alarms on left-out sources", 0.05,
     )  # fmt: skip
 
 

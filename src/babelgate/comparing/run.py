@@ -105,8 +105,8 @@ def _setting(
     ours = FittedGate.of(gate, plan, states, own)
 
     @cache
-    def paper() -> FittedGate:
-        return FittedGate.papers(plan, states, model.identity, own)
+    def paper(blocks: int = 1) -> FittedGate:
+        return FittedGate.papers(plan, states, model.identity, own, blocks)
 
     @cache
     def guard() -> tuple[ChatModel, str]:
