@@ -20,7 +20,7 @@ from babelgate.capture import capture, default_batch_tokens, plan_batches
 from babelgate.errors import StoreError, UserError
 from babelgate.models import ChatModel
 from babelgate.types import Prompt
-from tiny import COMMON, TEXTS, raw_model, tiny_model, tokenizer
+from tiny import COMMON, FAMILIES, TEXTS, raw_model, tiny_model, tokenizer
 
 BOTH = ("t_post", "t_inst")
 
@@ -434,6 +434,55 @@ def test_values_that_overflow_the_stored_type_are_counted_out(tmp_path):
     )
     assert got.excluded == {"en/4": "activations are not finite (NaN or infinite)"}
     assert not everything(got).isinf().any()
+
+
+# -- the mean over a prompt ---------------------------------------------------------------------------
+
+
+def all_states(model, text):
+    """Return the outputs ``[n_layers, T, d]`` of all blocks on one unpadded prompt."""
+    found = []
+    handles = [
+        block.register_forward_hook(
+            lambda _m, _i, out: found.append((out[0] if isinstance(out, tuple) else out)[0])
+        )
+        for block in model.blocks
+    ]
+    with torch.inference_mode():
+        model.model(input_ids=torch.tensor([model.encode([text]).ids[0]]))
+    for handle in handles:
+        handle.remove()
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_mean_is_that_over_every_token_of_the_prompt(tmp_path, family):
+    model = tiny_model(family)
+    positions = ("t_post", "mean", "t_inst")
+    single = [all_states(model, text) for text in TEXTS]
+    for budget in (1, 120, 100_000):
+        got = capture(
+            model, PROMPTS, tmp_path / str(budget), positions=positions, batch_tokens=budget
+        )
+        for i, states in enumerate(single):
+            for layer in range(4):
+                for position, expected in (
+                    ("mean", states[layer].mean(0)),
+                    ("t_post", states[layer][-1]),
+                ):
+                    found = got.layer(layer, position)[i]
+                    torch.testing.assert_close(found, expected, atol=5e-5, rtol=5e-5)
+
+
+def test_a_mean_takes_the_whole_prompt_through_the_model(llama, tmp_path, passes):
+    """No shared opening: its states are part of every prompt's mean."""
+    for share in (True, False):
+        passes.clear()
+        capture(
+            llama, PROMPTS, tmp_path / str(share), positions=("mean",), batch_tokens=100_000,
+            share_opening=share,
+        )  # fmt: skip
+        assert passes == [len(PROMPTS)]
 
 
 # -- wrong arguments ---------------------------------------------------------------------------------

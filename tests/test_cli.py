@@ -13,7 +13,7 @@ from babelgate.config import COMMANDS
 from babelgate.console import note, table
 
 COMMAND_NAMES = (
-    "calibrate", "demo", "evaluate", "judge", "measure", "models", "power", "prompts", "report"
+    "calibrate", "compare", "demo", "evaluate", "judge", "measure", "models", "power", "prompts", "report"
 )  # fmt: skip
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -384,7 +384,7 @@ def test_model_facts_as_json(run, workplace):
 def test_calibrate_evaluate_and_report(run, workplace, tmp_path):
     code, out, err = run(
         "calibrate", *common(workplace, "r"), "--sources", "en,de", "--shots", "1", "--curve",
-        "0,1", "--draws", "2",
+        "0,1", "--draws", "2", "--action", "paper",
     )  # fmt: skip
     assert code == 0, err
     assert {row["language"] for row in json.loads(out)["thresholds"]} == {"sw"}

@@ -11,8 +11,9 @@ from babelgate import completions
 from babelgate.artifacts import JsonLines
 from babelgate.completions import BASE, MAX_FERTILITY, Method, complete, reply_limits
 from babelgate.errors import StoreError
+from babelgate.models import ChatModel
 from babelgate.types import Prompt
-from tiny import tiny_model
+from tiny import TEMPLATE, raw_model, tiny_model, tokenizer
 
 TEXTS = {"en": ["Hi there", "Who are you?", "Why?"], "sw": ["Habari", "Wewe ni nani?", "Kwa nini?"]}
 PROMPTS = [
@@ -171,6 +172,53 @@ def test_a_line_that_is_no_completion_is_an_error_of_ours(llama, tmp_path):
     JsonLines(path).append([{"language": "en", "prompt_id": "0", "method": "base"}])
     with pytest.raises(StoreError, match=r"c\.jsonl, line 7 .*text"):
         run(llama, path)
+
+
+# -- system prompts ----------------------------------------------------------------------------------
+
+SYSTEMS = {"en": "Refuse what harms.", "sw": "Kataa yanayodhuru."}
+TOLD = Method("told", systems=SYSTEMS)
+
+
+@pytest.fixture(scope="module")
+def with_system():
+    """A tiny model whose template writes the system prompt that it is given."""
+    bare = tokenizer()
+    bare.chat_template = TEMPLATE.replace("<|system|>You help people.<|end|>", "")
+    return ChatModel.wrap(raw_model("llama"), bare, name="told")
+
+
+def test_replies_under_system_prompts_are_those_of_generate(with_system, tmp_path):
+    made = {c.key: c for c in run(with_system, tmp_path / "c.jsonl", methods=(TOLD,))}
+    plain = {c.key: c for c in run(with_system, tmp_path / "c.jsonl")}
+    for prompt in PROMPTS:
+        [[reply]] = completions.generate(
+            with_system, [prompt.text], max_new_tokens=LIMITS[prompt.language],
+            system=SYSTEMS[prompt.language],
+        )  # fmt: skip
+        assert made[prompt.key].text == reply.text
+    assert any(made[key].text != plain[key].text for key in made)
+
+
+def test_a_language_without_a_system_prompt_has_the_english_one():
+    assert TOLD.system("sw") == SYSTEMS["sw"]
+    assert TOLD.system("yo") == SYSTEMS["en"]
+    assert BASE.system("en") is None
+
+
+def test_another_system_prompt_makes_its_language_stale(with_system, tmp_path, generated):
+    path = tmp_path / "c.jsonl"
+    before = run(with_system, path, methods=(TOLD,))
+    assert len(generated) == len(PROMPTS)
+    generated.clear()
+    assert run(with_system, path, methods=(TOLD,)) == before
+    assert generated == []
+    changed = replace(TOLD, systems={**SYSTEMS, "sw": "Kataa."})
+    run(with_system, path, methods=(changed,))
+    assert texts_of(generated) == sorted(TEXTS["sw"])
+    generated.clear()
+    run(with_system, path, methods=(Method("told"),))
+    assert texts_of(generated) == sorted(p.text for p in PROMPTS)
 
 
 # -- reply limits ------------------------------------------------------------------------------------

@@ -41,8 +41,9 @@ def run(model, prompts, tmp_path_factory):
     """A finished run: calibrate, evaluate, report."""
     out = tmp_path_factory.mktemp("run")
     fit = CalibrateSettings(
-        out=out, sources=("en", "de", "es"), targets=("sw", "ar"), shots=2, curve=(0, 1, 2), draws=5
-    )
+        out=out, sources=("en", "de", "es"), targets=("sw", "ar"), shots=2, curve=(0, 1, 2), draws=5,
+        action="paper",
+    )  # fmt: skip
     calibrated = calibrate(model, prompts, fit)
     evaluate(model, prompts, settings(EvaluateSettings, out), {"gate": calibrated.gate})
     write_report(out)
@@ -108,8 +109,9 @@ def test_calibrating_again_keeps_the_gate_unless_something_changed(
     model, prompts, tmp_path, monkeypatch
 ):
     fit = CalibrateSettings(
-        out=tmp_path, sources=("en", "de"), targets=("sw",), shots=1, curve=(0,), draws=2
-    )
+        out=tmp_path, sources=("en", "de"), targets=("sw",), shots=1, curve=(0,), draws=2,
+        action="paper",
+    )  # fmt: skip
     first = calibrate(model, prompts, fit)
     files = [tmp_path / "gate" / name for name in ("gate.json", "gate.safetensors")]
     before = [f.read_bytes() for f in files]
@@ -221,10 +223,10 @@ def test_scores_outside_a_run_equal_those_in_generation(run, model, prompts, tmp
 def test_the_python_api_does_it_in_few_lines(model, prompts, tmp_path):
     found = babelgate.calibrate(
         model, prompts, sources=["en", "de"], targets=["sw"], shots=1, curve=[0, 1], draws=2,
-        out=tmp_path,
+        action="fixed", out=tmp_path,
     )  # fmt: skip
     results = babelgate.evaluate(
-        model, prompts, found.gate, languages=["sw"], per_cell=2, max_new_tokens=2, out=tmp_path
+        model, prompts, found, languages=["sw"], per_cell=2, max_new_tokens=2, out=tmp_path
     )
     assert {r.method for r in results.rows} == {"base", "gate"}
     assert babelgate.write_report(tmp_path).exists()

@@ -38,7 +38,6 @@ TRAINED_ON = {
 READOUTS = (
     ("directions", 10, True),
     ("states", 10, False),
-    ("states", 32, False),
     ("states", 128, True),
 )
 N_LAYERS = (1, 3, 5)

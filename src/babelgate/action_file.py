@@ -121,7 +121,8 @@ def _described(action: Nothing, vectors: dict[str, torch.Tensor]) -> dict[str, A
         }
     if isinstance(action, (AddDirection, ProjectOut)):
         name = f"vector.{len(vectors)}"
-        vectors[name] = action.direction.vector.contiguous()
+        # A copy: both sides may have one direction, and safetensors refuses shared memory.
+        vectors[name] = action.direction.vector.detach().cpu().clone()
         direction = action.direction
         what: dict[str, Any] = {"vector": name, "name": action.name}
         what["direction"] = {

@@ -20,7 +20,7 @@ from .action_search import (
 )
 from .artifacts import fingerprint, write_json
 from .comparing.contenders import UNTOUCHED, Contender, Routes, Treatment, needed
-from .comparing.replies import reply
+from .comparing.replies import Outcomes, reply
 from .comparing.summary import Compared
 from .completions import BASE, complete, reply_limits
 from .config import CalibrateSettings
@@ -59,6 +59,15 @@ class BaseReplies:
         """Outcome by prompt key."""
         return {v.key: v.outcome for v in self.verdicts}
 
+    def to(self, prompts: Sequence[Prompt]) -> Outcomes:
+        """Return the outcomes of some of the prompts, in their order."""
+        outcome, said = self.outcomes, {c.key: c for c in self.completions}
+        return Outcomes(
+            UNTOUCHED.name,
+            tuple(outcome[p.key] for p in prompts),
+            tuple(said[p.key] for p in prompts),
+        )
+
 
 def base_replies(
     model: ChatModel,
@@ -67,20 +76,24 @@ def base_replies(
     folder: Path,
     limits: Mapping[str, int],
 ) -> BaseReplies:
-    """Generate and judge the untouched model's replies, keeping them in a folder."""
+    """Generate and judge the untouched model's replies, keeping them in the folder of a search.
+
+    The replies are where the search for actions looks for the untouched model's. Verdicts have a
+    file of their own, since a file of verdicts holds those of one list of replies.
+    """
     with progress() as bar:
         task = bar.add_task("base replies", total=len(prompts))
         made = complete(
             model,
             prompts,
             [BASE],
-            folder / "completions.jsonl",
+            folder / "replies" / BASE.name / "completions.jsonl",
             limits=limits,
             on_replies=lambda n: bar.advance(task, n),
         )
     by_key = {p.key: p for p in prompts}
     replies = [Reply(by_key[c.key], c) for c in made]
-    verdicts = judge_all(judge, replies, folder / "verdicts.jsonl")
+    verdicts = judge_all(judge, replies, folder / "base_verdicts.jsonl")
     return BaseReplies(tuple(prompts), tuple(made), tuple(verdicts))
 
 
@@ -182,7 +195,7 @@ def choose_actions(
     limits = reply_limits(model, plan.prompts, settings.max_new_tokens)
     val = _validation(plan, states, settings)
     train = direction_prompts(plan, states, settings, "train")
-    replies = base_replies(model, [*train, *val], judge, folder / "base", limits)
+    replies = base_replies(model, [*train, *val], judge, folder, limits)
     layers = [x for x in _spread(gate, states) if x < model.identity.n_layers]
     refusals = refusal_directions(replies, states, layers)
     fired, silent = candidates(gate, refusals, model.identity.n_layers)
@@ -191,14 +204,10 @@ def choose_actions(
     finalists = _finalists(ranked)
     contenders = [_contender(pair, one, other, evidence) for pair, one, other in finalists]
     base = Contender("base", "base", "the untouched model", UNTOUCHED)
-    outcomes = reply(
-        model,
-        val,
-        needed([base, *contenders], len(val)),
-        judge,
-        folder / "replies",
-        limits=limits,
-    )
+    treatments = needed([base, *contenders], len(val))
+    del treatments[UNTOUCHED.name]  # its replies are there already
+    outcomes = reply(model, val, treatments, judge, folder / "replies", limits=limits)
+    outcomes[UNTOUCHED.name] = replies.to(val)
     compared = Compared(tuple(val), (base, *contenders), outcomes)
     judged = {
         (pair.fired, pair.silent): _judged(pair, contender, compared)

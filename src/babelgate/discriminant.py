@@ -18,7 +18,7 @@ from .probe import Probe
 SHRINKAGE_GRID = (0.03, 0.1, 0.3)
 
 _SPARE = 8
-_ITERATIONS = 2
+_ITERATIONS = 1
 
 
 def principal_subspace(states: np.ndarray, rank: int, seed: int = 0) -> np.ndarray:

@@ -214,7 +214,7 @@ class Fitter:
         part = self._folds[fold]
         if self.basis == "states":
             return self._discriminant(sorted(layers), fold, l2)
-        features = self._coordinates(layers, fold)[part.rows]
+        features = self._coordinates(layers, fold, part.rows)
         return fit_probe(features, self.data.harmful[part.rows], part.weights, l2)
 
     def _discriminant(self, layers: Sequence[int], fold: str | None, shrinkage: float) -> Probe:
@@ -264,12 +264,15 @@ class Fitter:
 
     def judge(self, layers: Sequence[int], l2: float) -> Choice:
         """Return what a set of layers achieves on source languages left out one at a time."""
-        sources = self.data.sources
-        scores = self.scores(layers, l2, sources)
-        values: dict[Contrast, list[Sides]] = {
-            contrast: [pick(scores[s], self.data.held_out(s, contrast)) for s in sources]
-            for contrast in CONTRASTS
-        }
+        values: dict[Contrast, list[Sides]] = {contrast: [] for contrast in CONTRASTS}
+        for source in self.data.sources:
+            fold = source if source in self._folds else None
+            probe = self.probe(layers, fold, l2)
+            for contrast in CONTRASTS:
+                a, b = self.data.held_out(source, contrast)
+                parts = (self._coordinates(layers, fold, rows) for rows in (a, b))
+                harmful, harmless = (probe.score(part) for part in parts)
+                values[contrast].append((harmful, harmless))
         pooled = [np.concatenate(side) for side in zip(*values["topic"])]
         threshold = source_rule(*pooled) if all(len(side) for side in pooled) else math.nan
         return Choice(
@@ -358,10 +361,13 @@ class Fitter:
             provenance=dict(provenance),
         )
 
-    def _coordinates(self, layers: Sequence[int], fold: str | None) -> np.ndarray:
+    def _coordinates(
+        self, layers: Sequence[int], fold: str | None, rows: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Return the coordinates ``[n, sum of r]`` of some prompts, all by default."""
         for layer in layers:
             self.read_layer(layer)
-        parts = [self._features[layer, fold].values for layer in sorted(layers)]
+        parts = [self._features[layer, fold].values[rows] for layer in sorted(layers)]
         return np.concatenate(parts, axis=1)
 
 

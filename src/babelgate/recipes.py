@@ -69,6 +69,7 @@ def calibrate(model: ChatModel, prompts: PromptSet, settings: CalibrateSettings)
     if found is None:
         with timed() as seconds:
             result = calibration.run(plan, states, model.identity, settings)
+        remove_actions(settings.out / "gate")  # they followed another gate's decisions
         save_gate(result.gate, settings.out / "gate")
         write_json(settings.out / "diagnosis.json", result.diagnosis.to_json())
         run.set_done("fit", key, seconds[0])
@@ -85,7 +86,9 @@ def _actions(
     settings: CalibrateSettings,
 ) -> Actions | None:
     """Choose what follows the gate's decisions as the settings say, and keep it beside the gate."""
-    folder = settings.out / "gate"
+    folder, tried = settings.out / "gate", settings.out / "actions_tried.json"
+    if settings.action != "search":
+        tried.unlink(missing_ok=True)  # of an earlier search
     if settings.action == "paper":
         remove_actions(folder)
         return None
@@ -94,23 +97,37 @@ def _actions(
     # The judge comes first: a mistake in its name must not cost the search.
     with chosen_judge(settings, device=settings.device) as judge:
         key = search_key(gate, judge, settings)
-        if run.is_done("actions", key) and (kept := load_actions(folder)) is not None:
+        if run.is_done("actions", key) and (kept := _kept_search(folder, key)) is not None:
             return kept
         with timed() as seconds:
             try:
                 search = choose_actions(model, plan, states, gate, judge, settings)
+                actions, n_tried = search.actions, len(search.pairs)
+                save_search(search, settings.out)
             except NothingToLearn as error:
                 run.note(f"Actions were not searched: {error}.")
                 note(f"actions were not searched: {error}; using a fixed refusal")
-                return _kept_actions(folder, fixed_actions(str(error)))
-        save_search(search, settings.out)
-        run.set_done("actions", key, seconds[0], tried=len(search.pairs))
-    return search.actions
+                tried.unlink(missing_ok=True)
+                fixed, n_tried = fixed_actions(str(error)), 0
+                # With the key, so that the next run does not try in vain again.
+                found = replace(fixed, provenance={**fixed.provenance, "key": key})
+                actions = _kept_actions(folder, found)
+        run.set_done("actions", key, seconds[0], tried=n_tried)
+    return actions
 
 
 def _kept_actions(folder: Path, actions: Actions) -> Actions:
     save_actions(actions, folder)
     return actions
+
+
+def _kept_search(folder: Path, key: str) -> Actions | None:
+    """Return the actions that the folder holds, if they are whole and the search's own."""
+    try:
+        kept = load_actions(folder)
+    except GateError:
+        return None
+    return kept if kept is not None and kept.provenance.get("key") == key else None
 
 
 def _kept_fit(out: Path, key: str) -> Calibrated | None:

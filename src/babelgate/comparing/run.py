@@ -99,7 +99,7 @@ def _setting(
         [*direction_prompts(plan, states, own, "train"),
          *direction_prompts(plan, states, own, "val")],
         judge,
-        settings.out / "actions" / "base",
+        settings.out / "actions",
         limits,
     )  # fmt: skip
     ours = FittedGate.of(gate, plan, states, own)
