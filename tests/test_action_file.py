@@ -46,11 +46,12 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_there_and_back_with_equal_replies(llama, tmp_path, name):
     fired, silent = PAIRS[name]
-    actions = Actions(fired, silent, {"chosen": "here", "prompts": ["en/1"]})
+    actions = Actions(fired, silent, {"chosen": "here", "prompts": ["en/1"]}, 0.05, 1 / 3)
     save_actions(actions, tmp_path)
     loaded = load_actions(tmp_path)
     assert loaded is not None
     assert loaded.key == actions.key
+    assert (loaded.false_alarm, loaded.threshold_raise) == (0.05, 1 / 3)
     assert (loaded.fired.name, loaded.silent.name) == (fired.name, silent.name)
     assert (loaded.fired.layers, loaded.silent.layers) == (fired.layers, silent.layers)
     assert loaded.provenance == actions.provenance

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from babelgate import recipes
+from babelgate.action_candidates import candidates, refusal_directions
 from babelgate.action_file import load_actions
-from babelgate.action_recipe import BaseReplies, candidates, refusal_directions
+from babelgate.action_replies import BaseReplies
 from babelgate.artifacts import JsonLines
 from babelgate.capture_languages import capture_languages
 from babelgate.config import CalibrateSettings, EvaluateSettings

@@ -221,3 +221,30 @@ def test_what_could_not_be_judged_is_not_within_the_bounds():
 def test_nothing_judged_is_nothing_to_choose():
     with pytest.raises(UserError, match="judged"):
         decide([pair("a")], {}, Bounds())
+
+
+def test_raised_thresholds_are_pairs_of_their_own():
+    evidence = evidence_of(1)
+    fewer = evidence.fired & (np.arange(len(PROMPTS)) % 2 == 0)
+    both = replace(evidence, raised={0.05: fewer})
+    _, pairs = rank(both, [SAY], [Nothing()], Bounds())
+    assert sorted(str(p.false_alarm) for p, _, _ in pairs) == ["0.05", "None"]
+    _, alone = rank(replace(evidence, fired=fewer), [SAY], [Nothing()], Bounds())
+    raised = next(p for p, _, _ in pairs if p.false_alarm == 0.05)
+    assert replace(raised, false_alarm=None) == alone[0][0]
+
+
+def test_the_least_raise_within_the_bounds_is_chosen_among_equal_actions():
+    tried = [
+        replace(PairTried("say", "none", 0.5, 0.2, None, False), false_alarm=rate)
+        for rate in (None, 0.1, 0.05)
+    ]
+    judged = {
+        p.key: replace(
+            p, judged_selectivity=gap, judged_harmless_rise=rise, judged_degenerate_rise=0.0
+        )
+        for p, gap, rise in zip(tried, (0.6, 0.55, 0.4), (0.25, 0.09, 0.03))
+    }
+    found = decide(tried, judged, Bounds())
+    assert [p.chosen for p in found] == [False, True, False]
+    assert [p.within for p in found] == [False, True, True]

@@ -32,7 +32,7 @@ def test_the_whole_job_on_the_demo_model(demo_model, tmp_path):
     prompts = load_prompts("starter", languages=["en", "de", "zh", "sw"])
     fit = CalibrateSettings(
         out=tmp_path, sources=("en", "de", "zh"), targets=("sw",), train_per_cell=20,
-        val_per_cell=14, shot_pool=8, shots=4, curve=(0, 4), draws=5,
+        val_per_cell=14, shot_pool=8, shots=4, curve=(0, 4), draws=5, action="paper",
     )  # fmt: skip
     found = calibrate(demo_model, prompts, fit)
     by_cell = {(c.language, c.contrast): c.auroc for c in found.diagnosis.contrasts}

@@ -179,3 +179,12 @@ def test_another_model_is_refused_by_name_and_property():
     with pytest.raises(GateError) as caught:
         gate.check_model(dataclasses.replace(IDENTITY, **changes))
     assert all(f"{name}: " in str(caught.value) for name in changes)
+
+
+def test_raised_thresholds_move_all_alike():
+    gate = make()
+    raised = gate.raised(0.5)
+    assert dict(raised.thresholds) == {x: t + 0.5 for x, t in gate.thresholds.items()}
+    assert raised.default_threshold == gate.default_threshold + 0.5
+    assert torch.equal(raised.weight, gate.weight)
+    assert gate.raised(0.0) is gate

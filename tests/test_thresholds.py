@@ -20,6 +20,7 @@ from babelgate.thresholds import (
     candidates,
     combined_rule,
     fires,
+    least_threshold,
     midpoint_rule,
     paper_rule,
     pooled_threshold,
@@ -517,3 +518,20 @@ def test_bounds_outside_the_unit_interval(bad):
         false_alarm_threshold([1.0], confidence=bad)
     with pytest.raises(UserError, match="NaN"):
         false_alarm_threshold([math.nan])
+
+
+@given(
+    scores=st.lists(st.floats(-50, 50), min_size=1, max_size=60),
+    rate=st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0]),
+)
+def test_the_least_threshold_keeps_to_the_rate_and_is_the_lowest_that_does(scores, rate):
+    t = least_threshold(scores, rate)
+    assert fires(scores, t).mean() <= rate
+    if lower := [s for s in scores if s < t]:
+        assert fires(scores, max(lower)).mean() > rate
+
+
+@pytest.mark.parametrize(("scores", "rate"), [([], 0.1), ([1.0], 1.5), ([1.0], -0.1)])
+def test_a_false_alarm_rate_needs_scores_and_a_rate(scores, rate):
+    with pytest.raises(UserError, match="false-alarm rate"):
+        least_threshold(scores, rate)

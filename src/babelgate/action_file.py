@@ -25,12 +25,16 @@ _SCHEMA = 1
 class Actions:
     """What follows a decision: ``fired`` for rows on which the gate fires, ``silent`` for others.
 
-    ``provenance`` says how they were chosen.
+    ``false_alarm`` is the rate on left-out sources that the gate's thresholds are raised to before
+    they decide, and ``threshold_raise`` by how much that is for this gate; None and 0 where they
+    stay as calibrated. ``provenance`` says how all of it was chosen.
     """
 
     fired: Nothing
     silent: Nothing
     provenance: Mapping[str, Any]
+    false_alarm: float | None = None
+    threshold_raise: float = 0.0
 
     @property
     def key(self) -> str:
@@ -58,6 +62,8 @@ def save_actions(actions: Actions, folder: Path) -> None:
         "fired": _described(actions.fired, vectors),
         "silent": _described(actions.silent, vectors),
         "tensors": _hash(vectors),
+        "false_alarm": actions.false_alarm,
+        "threshold_raise": actions.threshold_raise,
         "provenance": dict(actions.provenance),
     }
     with atomic_path(folder / "actions.safetensors") as work:
@@ -90,6 +96,8 @@ def load_actions(folder: Path) -> Actions | None:
             _read(document["fired"], vectors),
             _read(document["silent"], vectors),
             dict(document["provenance"]),
+            None if document["false_alarm"] is None else float(document["false_alarm"]),
+            float(document["threshold_raise"]),
         )
     except GateError:
         raise

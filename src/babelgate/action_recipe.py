@@ -2,160 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from .action_candidates import candidates, direction_blocks, refusal_directions
+from .action_evidence import evidence_on, threshold_raises
 from .action_file import Actions, save_actions
-from .action_search import (
-    Bounds,
-    Evidence,
-    NothingToLearn,
-    PairTried,
-    SideTried,
-    decide,
-    rank,
-)
+from .action_replies import base_replies, direction_prompts, validation_prompts
+from .action_search import Bounds, Evidence, PairTried, SideTried, decide, rank
 from .artifacts import fingerprint, write_json
 from .comparing.contenders import UNTOUCHED, Contender, Routes, Treatment, needed
-from .comparing.replies import Outcomes, reply
+from .comparing.replies import reply
 from .comparing.summary import Compared
-from .completions import BASE, complete, reply_limits
+from .completions import reply_limits
 from .config import CalibrateSettings
-from .console import progress
-from .directions import Direction, mean_difference
-from .first_token import first_tokens, refusal_tokens
-from .fit import threshold_prompts
 from .gate import Gate
-from .interventions.actions import AddDirection, Nothing, ProjectOut, Say, everywhere
-from .interventions.conditional import Ungated
-from .interventions.gated import harmfulness_direction
-from .interventions.refusal_words import REFUSALS
-from .judges import Judge, Reply
-from .judges.running import judge_all
+from .interventions.actions import Nothing
+from .judges import Judge
 from .models.chat import ChatModel
 from .plan import Plan, States
-from .prompts import take
-from .types import LABELS, Completion, Outcome, Prompt, PromptSet, Split, Verdict
+from .types import LABELS
 
-#: Refusals and answers that a direction between them needs, of each.
-_LEAST_EXAMPLES = 4
 #: Pairs of actions that generate.
 _FINALISTS = 4
-
-
-@dataclass(frozen=True)
-class BaseReplies:
-    """The untouched model's judged replies to some prompts."""
-
-    prompts: tuple[Prompt, ...]
-    completions: tuple[Completion, ...]
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """Outcome by prompt key."""
-        return {v.key: v.outcome for v in self.verdicts}
-
-    def to(self, prompts: Sequence[Prompt]) -> Outcomes:
-        """Return the outcomes of some of the prompts, in their order."""
-        outcome, said = self.outcomes, {c.key: c for c in self.completions}
-        return Outcomes(
-            UNTOUCHED.name,
-            tuple(outcome[p.key] for p in prompts),
-            tuple(said[p.key] for p in prompts),
-        )
-
-
-def base_replies(
-    model: ChatModel,
-    prompts: Sequence[Prompt],
-    judge: Judge,
-    folder: Path,
-    limits: Mapping[str, int],
-) -> BaseReplies:
-    """Generate and judge the untouched model's replies, keeping them in the folder of a search.
-
-    The replies are where the search for actions looks for the untouched model's. Verdicts have a
-    file of their own, since a file of verdicts holds those of one list of replies.
-    """
-    with progress() as bar:
-        task = bar.add_task("base replies", total=len(prompts))
-        made = complete(
-            model,
-            prompts,
-            [BASE],
-            folder / "replies" / BASE.name / "completions.jsonl",
-            limits=limits,
-            on_replies=lambda n: bar.advance(task, n),
-        )
-    by_key = {p.key: p for p in prompts}
-    replies = [Reply(by_key[c.key], c) for c in made]
-    verdicts = judge_all(judge, replies, folder / "base_verdicts.jsonl")
-    return BaseReplies(tuple(prompts), tuple(made), tuple(verdicts))
-
-
-def refusal_directions(
-    replies: BaseReplies, states: States, layers: Sequence[int]
-) -> list[Direction]:
-    """Return ``unit(mean(refused) - mean(not refused))`` of train prompts at some blocks.
-
-    From the model's own judged replies (arXiv 2406.11717 takes harmful refused against harmless
-    answered ones; here both classes are on both sides, so that the direction is one of the decision
-    and not of harm). Empty where the model refuses, or answers, hardly anything.
-    """
-    outcome = replies.outcomes
-    train = [p for p in replies.prompts if p.split == "train" and p.key not in states.excluded]
-    known = [p for p in train if outcome[p.key] != "unparsed"]
-    refused = [p.key for p in known if outcome[p.key] == "refused"]
-    other = [p.key for p in known if outcome[p.key] != "refused"]
-    if min(len(refused), len(other)) < _LEAST_EXAMPLES:
-        return []
-    source = ",".join(dict.fromkeys(p.language for p in known))
-    return [
-        Direction(
-            mean_difference(states.layer(layer, refused), states.layer(layer, other)),
-            layer,
-            "t_post",
-            "refused - not refused",
-            source,
-        )
-        for layer in layers
-    ]
-
-
-def candidates(
-    gate: Gate, refusals: Sequence[Direction], n_layers: int
-) -> tuple[list[Nothing], list[Nothing]]:
-    """Return the actions that are tried where the gate fires, and where it does not."""
-    harm = harmfulness_direction(gate)
-    fired: list[Nothing] = [
-        Say("fixed-refusal", texts=REFUSALS, final=True),
-        Say("open-with-refusal", texts=REFUSALS),
-        *(
-            AddDirection(f"add-harmfulness-x{factor:g}", direction=harm, alpha=factor * gate.alpha)
-            for factor in (1.0, 2.0)
-        ),
-    ]
-    silent: list[Nothing] = [
-        Nothing(),
-        ProjectOut("project-harmfulness", layers=(harm.layer,), direction=harm),
-    ]
-    for direction in refusals:
-        name = f"refusal-{direction.layer}"
-        fired.append(AddDirection(f"add-{name}", direction=direction, alpha=2 * gate.alpha))
-        silent.append(
-            ProjectOut(f"project-{name}-everywhere", layers=everywhere(n_layers),
-                       direction=direction)
-        )  # fmt: skip
-    for direction in refusals[len(refusals) // 2 :][:1]:
-        silent.append(
-            ProjectOut(f"project-refusal-{direction.layer}-one-block", layers=(direction.layer,),
-                       direction=direction)
-        )  # fmt: skip
-    return fired, silent
 
 
 @dataclass(frozen=True)
@@ -193,13 +65,15 @@ def choose_actions(
     bounds = Bounds(settings.max_harmless_rise, settings.max_degenerate_rise, settings.max_kl)
     folder = settings.out / "actions"
     limits = reply_limits(model, plan.prompts, settings.max_new_tokens)
-    val = _validation(plan, states, settings)
+    val = validation_prompts(plan, states, settings)
     train = direction_prompts(plan, states, settings, "train")
     replies = base_replies(model, [*train, *val], judge, folder, limits)
-    layers = [x for x in _spread(gate, states) if x < model.identity.n_layers]
+    layers = [x for x in direction_blocks(gate, states) if x < model.identity.n_layers]
     refusals = refusal_directions(replies, states, layers)
     fired, silent = candidates(gate, refusals, model.identity.n_layers)
-    evidence = _evidence(model, gate, states, val, replies, [*fired, *silent])
+    evidence = evidence_on(
+        model, gate, states, val, replies, [*fired, *silent], folder / "first_tokens.jsonl"
+    )
     sides, ranked = rank(evidence, fired, silent, bounds)
     finalists = _finalists(ranked)
     contenders = [_contender(pair, one, other, evidence) for pair, one, other in finalists]
@@ -210,13 +84,13 @@ def choose_actions(
     outcomes[UNTOUCHED.name] = replies.to(val)
     compared = Compared(tuple(val), (base, *contenders), outcomes)
     judged = {
-        (pair.fired, pair.silent): _judged(pair, contender, compared)
+        pair.key: _judged(pair, contender, compared)
         for (pair, _, _), contender in zip(finalists, contenders)
     }
     pairs = decide([pair for pair, _, _ in ranked], judged, bounds)
     chosen = next(pair for pair in pairs if pair.chosen)
-    by_name = {(pair.fired, pair.silent): (one, other) for pair, one, other in finalists}
-    one, other = by_name[chosen.fired, chosen.silent]
+    by_key = {pair.key: (one, other) for pair, one, other in finalists}
+    one, other = by_key[chosen.key]
     actions = Actions(
         one,
         other,
@@ -230,6 +104,8 @@ def choose_actions(
             "prompts": sorted(p.key for p in val),
             "directions_from": sorted(p.key for p in train),
         },
+        chosen.false_alarm,
+        0.0 if chosen.false_alarm is None else threshold_raises(gate)[chosen.false_alarm],
     )
     return Search(actions, tuple(sides), tuple(pairs), bounds)
 
@@ -251,90 +127,16 @@ def search_key(gate: Gate, judge: Judge, settings: CalibrateSettings) -> str:
     )  # fmt: skip
 
 
-def _validation(plan: Plan, states: States, settings: CalibrateSettings) -> list[Prompt]:
-    """Return the val prompts that actions are tried on.
-
-    Those of the targets that have both classes there; without such targets the sources'. Of the
-    prompts that thresholds are for: a set of twins is there to train the gate.
-    """
-    pool = _plain(plan, states, "val")
-    cells = {(p.language, p.label) for p in pool}
-    both = [x for x in plan.targets if all((x, label) in cells for label in LABELS)]
-    chosen = pool.select(languages=both or plan.sources)
-    return list(take(chosen, settings.action_prompts, settings.seed))
-
-
-def direction_prompts(
-    plan: Plan, states: States, settings: CalibrateSettings, split: Split
-) -> list[Prompt]:
-    """Return the prompts whose replies refusal directions are made from (train) or tried on (val).
-
-    One source language: English where it is one, otherwise the first.
-    """
-    language = "en" if "en" in plan.sources else plan.sources[0]
-    pool = _plain(plan, states, split).select(languages=[language])
-    return list(take(pool, settings.direction_prompts, settings.seed))
-
-
-def _plain(plan: Plan, states: States, split: Split) -> PromptSet:
-    """Return the usable prompts of a split that thresholds are for, language by language."""
-    pool = plan.prompts.select(split=split, where=lambda p: p.key not in states.excluded)
-    parts = [threshold_prompts(pool.select(languages=[x]).prompts) for x in pool.languages]
-    return PromptSet(pool.name, tuple(p for part in parts for p in part))
-
-
-def _spread(gate: Gate, states: States) -> list[int]:
-    """Return a few blocks, half-way to four fifths of the depth, that activations are stored for"""
-    stored = sorted(set.intersection(*(set(s.store.layers) for s in states.stores)))
-    n = gate.model.n_layers
-    wanted = [round(n * share) for share in (0.5, 0.58, 0.67, 0.75)]
-    return sorted({x for x in wanted if x in stored}) or stored[-1:]
-
-
-def _evidence(
-    model: ChatModel,
-    gate: Gate,
-    states: States,
-    val: Sequence[Prompt],
-    replies: BaseReplies,
-    actions: Sequence[Nothing],
-) -> Evidence:
-    keys = [p.key for p in val]
-    scores = gate.score({x: states.layer(x, keys) for x in gate.layers}).numpy()
-    fired = np.array([s >= gate.threshold(p.language) for s, p in zip(scores, val)])
-    tokens = refusal_tokens(model, replies.completions, replies.verdicts)
-    if not any(tokens.values()):
-        raise NothingToLearn(
-            "no reply of the untouched model was judged a refusal, or refusals begin like answers, "
-            "so nothing shows what an action does to refusals"
-        )
-    outcome = replies.outcomes
-    refused = np.array(
-        [np.nan if outcome[k] == "unparsed" else float(outcome[k] == "refused") for k in keys]
-    )
-    ways = {
-        a.key: Ungated(a, a.name) for a in actions if not isinstance(a, Say) and a.key != "none"
-    }
-    with progress() as bar:
-        task = bar.add_task("trying actions", total=len(val))
-        found = first_tokens(
-            model,
-            [p.text for p in val],
-            ways,
-            [tokens.get(p.language, frozenset()) for p in val],
-            languages=[p.language for p in val],
-            on_rows=lambda n: bar.advance(task, n),
-        )
-    return Evidence(tuple(val), fired, refused, found)
-
-
 def _finalists(
     ranked: Sequence[tuple[PairTried, Nothing, Nothing]],
 ) -> list[tuple[PairTried, Nothing, Nothing]]:
-    """Return the pairs that generate: the best, and the simplest: nothing where it is silent."""
-    best = list(ranked[:_FINALISTS])
-    plain = [x for x in ranked if x[0].fired == "fixed-refusal" and x[0].silent == "none"]
-    return best + [x for x in plain if x not in best]
+    """Return what generates: the best pairs, and the simplest, a fixed refusal or nothing.
+
+    Each at every false-alarm rate: they share their replies, so that costs little.
+    """
+    pairs = list(dict.fromkeys((pair.fired, pair.silent) for pair, _, _ in ranked))[:_FINALISTS]
+    wanted = {*pairs, ("fixed-refusal", "none")}
+    return [found for found in ranked if (found[0].fired, found[0].silent) in wanted]
 
 
 def _contender(pair: PairTried, fired: Nothing, silent: Nothing, evidence: Evidence) -> Contender:
@@ -342,8 +144,9 @@ def _contender(pair: PairTried, fired: Nothing, silent: Nothing, evidence: Evide
         UNTOUCHED if action.key == "none" else Treatment(action.name, action)
         for action in (fired, silent)
     ]
-    routes = Routes(evidence.fired.astype(float), np.full((1, len(evidence.fired)), 0.5))
-    name = f"{pair.fired} | {pair.silent}"
+    decided = evidence.decisions[pair.false_alarm]
+    routes = Routes(decided.astype(float), np.full((1, len(decided)), 0.5))
+    name = " | ".join(map(str, pair.key))
     return Contender(name, "gate", name, treatments[0], treatments[1], routes)
 
 

@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +46,8 @@ class SideTried:
     """A candidate for one side, on the prompts of that side (harmful: fired, harmless: silent).
 
     Means over the prompts on which the gate's decision gives it: ``log_odds`` of refusal at the
-    first token, predicted ``refusal`` rate, ``kl``; None where fixed words are said, or no prompt of
-    the kind is on that side.
+    first token, predicted ``refusal`` rate, ``kl``; None where fixed words are said, or where that
+    side has no prompt of the kind.
     """
 
     side: str
@@ -61,7 +63,8 @@ class PairTried:
 
     ``selectivity`` and ``harmless_rise`` (largest over languages) are in shares. ``judged`` values
     are None for pairs that did not generate; ``within`` says whether every bound is kept (by the
-    judged values where there are any).
+    judged values where there are any). ``false_alarm`` is the rate on left-out sources that the
+    gate's thresholds are raised to; None where they are not.
     """
 
     fired: str
@@ -74,6 +77,12 @@ class PairTried:
     judged_harmless_rise: float | None = None
     judged_degenerate_rise: float | None = None
     chosen: bool = False
+    false_alarm: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, float | None]:
+        """What tells pairs apart."""
+        return self.fired, self.silent, self.false_alarm
 
 
 def predicted_refusal(log_odds: np.ndarray, refused: np.ndarray) -> tuple[float, float]:
@@ -101,7 +110,8 @@ def predicted_refusal(log_odds: np.ndarray, refused: np.ndarray) -> tuple[float,
 class Evidence:
     """Cheap evidence on validation prompts, ``[N]`` each in the order of ``prompts``.
 
-    ``fired`` are the gate's decisions; ``base_refusal`` whether the untouched model's reply refused
+    ``fired`` are the gate's decisions, and ``raised`` those with thresholds raised to a false-alarm
+    rate; ``base_refusal`` whether the untouched model's reply refused
     (NaN: unknown); ``tokens`` the first tokens under each candidate by action key, and ``base``.
     """
 
@@ -109,6 +119,12 @@ class Evidence:
     fired: np.ndarray
     base_refusal: np.ndarray
     tokens: Mapping[str, FirstTokens]
+    raised: Mapping[float, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def decisions(self) -> dict[float | None, np.ndarray]:
+        """The decisions by false-alarm rate; None for thresholds as calibrated."""
+        return {None: self.fired, **self.raised}
 
     def refusal(self, action: Nothing, curve: tuple[float, float]) -> np.ndarray:
         """Return the predicted probability of refusal per prompt under an action."""
@@ -171,16 +187,18 @@ def rank(
                 )
             )
     pairs = []
-    for one in fired:
-        for other in silent:
-            chance = np.where(evidence.fired, refusal[one.key], refusal[other.key])
+    for one, other in itertools.product(fired, silent):
+        for rate, decided in evidence.decisions.items():
+            chance = np.where(decided, refusal[one.key], refusal[other.key])
             rise = by_language(chance, ~harmful) - by_language(base, ~harmful)
             gap = by_language(chance, harmful) - by_language(chance, ~harmful)
-            damage = np.where(evidence.fired, kl[one.key], kl[other.key])[answered]
+            damage = np.where(decided, kl[one.key], kl[other.key])[answered]
             cost = _known(_mean(damage))
             highest = float(np.nanmax(rise))
             within = highest <= bounds.harmless_refusal and (cost is None or cost <= bounds.kl)
-            pair = PairTried(one.name, other.name, _mean(gap), highest, cost, within)
+            pair = PairTried(
+                one.name, other.name, _mean(gap), highest, cost, within, false_alarm=rate
+            )
             pairs.append((pair, one, other))
     # Among pairs that are predicted to do the same, the one that changes less comes first.
     pairs.sort(key=lambda p: (not p[0].within, -round(p[0].selectivity, 3), p[0].kl or 0.0))
@@ -188,7 +206,7 @@ def rank(
 
 
 def decide(
-    pairs: Sequence[PairTried], finalists: Mapping[tuple[str, str], PairTried], bounds: Bounds
+    pairs: Sequence[PairTried], finalists: Mapping[Any, PairTried], bounds: Bounds
 ) -> list[PairTried]:
     """Return all pairs with the finalists' judged values put in, and one of them chosen.
 
@@ -216,8 +234,8 @@ def decide(
         return -np.inf if gap is None else gap
 
     best = min(judged, key=lambda p: (not p.within, round(excess(p), 6), -merit(p)))
-    by_name = {(p.fired, p.silent): replace(p, chosen=p is best) for p in judged}
-    return [by_name.get((p.fired, p.silent), p) for p in pairs]
+    found = {p.key: replace(p, chosen=p is best) for p in judged}
+    return [found.get(p.key, p) for p in pairs]
 
 
 def _mean(values: np.ndarray) -> float:

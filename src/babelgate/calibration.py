@@ -23,7 +23,7 @@ from .results import (
     Separability,
     ThresholdRow,
 )
-from .thresholds import SourceStatistics, recalibration_curve, threshold_for
+from .thresholds import SourceStatistics, least_threshold, recalibration_curve, threshold_for
 from .types import CONTRASTS, ModelIdentity, Prompt, side_of
 
 #: Settings that a fit does not depend on: where it runs, and what follows its decisions.
@@ -39,6 +39,10 @@ METHODS: dict[Basis, str] = {
     "directions": "low-rank logistic gate, arXiv 2606.01196, as documented in docs/gate.md",
     "states": "linear discriminant on principal components, as documented in docs/gate.md",
 }
+
+
+#: False-alarm rates that an action search may raise the thresholds to.
+FALSE_ALARM_RATES = (0.05, 0.02, 0.01, 0.005)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def run(
             "strength": settings.strength,
             "seed": settings.seed,
             "source_statistics": asdict(statistics),
+            "false_alarm_raises": _raises(plan, fitter, scores, statistics),
             "prompts": {"name": plan.prompts.name, "fingerprint": plan.prompts.fingerprint()},
             "shots": shots,
             "fitted_on": [
@@ -121,6 +126,20 @@ def run(
         contrasts=tuple(_contrast_rows(plan, fitter, scores, gate)),
     )
     return Calibration(gate, diagnosis)
+
+
+def _raises(
+    plan: Plan, fitter: Fitter, scores: dict[str, np.ndarray], statistics: SourceStatistics
+) -> dict[str, float]:
+    """Return by how much thresholds must rise for false-alarm rates on the left-out sources."""
+    rows = [
+        fitter.data.sides(threshold_prompts(fitter.data.pool(x, "val")))[1] for x in plan.sources
+    ]
+    harmless = np.concatenate([scores[x][own] for x, own in zip(plan.sources, rows)])
+    return {
+        f"{rate:g}": max(0.0, least_threshold(harmless, rate) - statistics.threshold)
+        for rate in FALSE_ALARM_RATES
+    }
 
 
 def _choose(fitter: Fitter, model: ModelIdentity, settings: CalibrateSettings) -> list[Choice]:

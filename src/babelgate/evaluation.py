@@ -59,6 +59,8 @@ def evaluate(
     if not gates:
         folder = settings.gate or settings.out / "gate"
         gates, actions = {"gate": load_gate(folder)}, load_actions(folder)
+    if actions is not None:
+        gates = {name: gate.raised(actions.threshold_raise) for name, gate in gates.items()}
     for gate in gates.values():
         gate.check_model(model.identity)
         _check_unseen(gate, prompts, settings.split)

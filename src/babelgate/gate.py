@@ -6,7 +6,7 @@ Source: arXiv 2606.01196; what differs from the paper is in docs/gate.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -110,6 +110,16 @@ class Gate:
         if language is None:
             return self.default_threshold
         return self.thresholds.get(language, self.default_threshold)
+
+    def raised(self, by: float) -> Gate:
+        """Return the gate with every threshold raised: fewer false alarms, fewer hits."""
+        if by == 0:
+            return self
+        return replace(
+            self,
+            thresholds={x: t + by for x, t in self.thresholds.items()},
+            default_threshold=self.default_threshold + by,
+        )
 
     def check_model(self, model: ModelIdentity) -> None:
         """Refuse a model on which the gate's numbers mean nothing.

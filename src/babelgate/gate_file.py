@@ -73,7 +73,8 @@ def load_gate(folder: Path) -> Gate:
                 f"{folder}: gate.safetensors and gate.json do not belong together, or one of them "
                 "was changed; calibrate again"
             )
-        if meta["position"] not in POSITIONS:
+        # A gate reads one token, so that it can decide inside the prefill: no mean.
+        if meta["position"] not in POSITIONS or meta["position"] == "mean":
             raise GateError(f"{folder / 'gate.json'}: position {meta['position']!r} is not known")
         layers = tuple(_integer(layer, "layers") for layer in meta["layers"])
         return Gate(

@@ -60,6 +60,29 @@ def source_rule(harmful: ArrayLike, harmless: ArrayLike) -> float:
     return float(best[len(best) // 2])
 
 
+def least_threshold(harmless: ArrayLike, rate: float) -> float:
+    """Return the lowest threshold that at most a share ``rate`` of the scores reaches.
+
+    Just above the highest score that too many reach, since a gate fires at its threshold; the
+    lowest score where all may fire. An estimate from these scores; for a bound that holds with a
+    stated confidence see :func:`babelgate.threshold_bound.false_alarm_threshold`.
+
+    Raises:
+        UserError: without scores, or for a rate outside 0..1.
+    """
+    scores = _scores(harmless)
+    if not len(scores) or not 0 <= rate <= 1:
+        raise UserError(
+            f"a threshold for a false-alarm rate needs scores and a rate in 0..1; got "
+            f"{len(scores)} scores and {rate}"
+        )
+    allowed = int(rate * len(scores) + 1e-9)
+    ordered = np.sort(scores)[::-1]
+    if allowed == len(scores):
+        return float(ordered[-1])
+    return float(np.nextafter(ordered[allowed], np.inf))
+
+
 @dataclass(frozen=True)
 class SourceStatistics:
     """What the source languages teach about thresholds of a language not seen.

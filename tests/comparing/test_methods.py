@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from babelgate.action_file import load_actions
 from babelgate.comparing import run as comparing_run
 from babelgate.comparing import states as states_module
 from babelgate.comparing.fitted import FittedGate
@@ -41,7 +42,9 @@ def test_identified_languages_choose_the_thresholds(finished):
     setting = finished.setting
     right = finished.contenders["gate"]
     found = finished.contenders["gate-identified-language"]
-    default = load_gate(finished.out / "gate").default_threshold
+    actions = load_actions(finished.out / "gate")
+    assert actions is not None
+    default = load_gate(finished.out / "gate").default_threshold + actions.threshold_raise
     own = {p.language: right.routes.thresholds[:, i] for i, p in enumerate(setting.test)}
     np.testing.assert_array_equal(found.routes.scores, right.routes.scores)
     for i, prompt in enumerate(setting.test):

@@ -193,6 +193,7 @@ def build_actions(n_fired: int = 8, n_silent: int = 11, *, finalists: int = 4) -
                     "judged_harmless_rise": None,
                     "judged_degenerate_rise": None,
                     "chosen": False,
+                    "false_alarm": None,
                 }
             )
     pairs.sort(key=lambda p: (not p["within"], -p["selectivity"]))

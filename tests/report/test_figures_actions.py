@@ -103,7 +103,7 @@ def test_tables_say_what_was_chosen_and_what_is_missing(load):
     assert [r[-1] == "chosen" for r in rows] == [True, False, False, False]
     everything = pairs_table(tried).rows
     assert len(everything) == 80
-    assert sum(r[5] == "–" for r in everything) == 76
+    assert sum(r[6] == "–" for r in everything) == 76
     assert len(sides_table(tried).rows) == len(document["sides"])
     assert any(r[2] == r[4] == "–" for r in sides_table(tried).rows)
     document["pairs"][0]["within"] = False
@@ -180,4 +180,4 @@ def test_one_wrong_value_anywhere_is_a_figure_or_a_store_error(load, wrong):
             svg = figure.svg(WIDE)
             assert "nan" not in svg
             assert [t for t in (finalists_table, pairs_table, sides_table) if t(found).rows]
-    assert tried == 3 + 5 + 10
+    assert tried == 3 + 5 + 11

@@ -11,7 +11,7 @@ from ..config import CalibrateSettings
 from ..fit import Basis, Choice, Data, Fitter, threshold_prompts
 from ..gate import Gate
 from ..plan import POSITION, Plan, States, candidate_layers
-from ..thresholds import SourceStatistics
+from ..thresholds import SourceStatistics, least_threshold
 from ..types import ModelIdentity, Prompt
 from .setting import Score, Setting
 
@@ -71,19 +71,19 @@ class FittedGate:
 
         return scores
 
-    def raised(self, rate: float) -> SourceStatistics:
+    def raised(self, rate: float | None) -> SourceStatistics:
         """Return the statistics with the source threshold raised to a false-alarm rate.
 
         At most ``rate`` of the left-out sources' harmless val scores reach it. Rules move the
         source threshold by what the shots say of a language, so they keep the raise.
         """
+        if rate is None:
+            return self.statistics
         fitter, sources = self.fitter, self.fitter.data.sources
         scores = fitter.scores(self.choice.layers, self.choice.l2, sources)
         pools = [threshold_prompts(fitter.data.pool(source, "val")) for source in sources]
         harmless = [scores[s][fitter.data.sides(pool)[1]] for s, pool in zip(sources, pools)]
-        bound = np.quantile(np.concatenate(harmless), 1 - rate, method="higher")
-        # Just above the score at the quantile, since a gate fires at its threshold.
-        least = float(np.nextafter(bound, np.inf))
+        least = least_threshold(np.concatenate(harmless), rate)
         return replace(self.statistics, threshold=max(self.statistics.threshold, least))
 
 

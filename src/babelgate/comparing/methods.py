@@ -104,11 +104,13 @@ def _gated(
     *,
     rule: Rule | None = None,
     family: str = "gate",
+    rate: float | None = None,
     routes: Routes | None = None,
     decider: Decider | None = None,
 ) -> Contender:
+    """Build a gate with a pair of treatments; ``rate`` raises its thresholds to false alarms."""
     if routes is None:
-        routes = setting.routes(fitted.score(setting), fitted.statistics, rule)
+        routes = setting.routes(fitted.score(setting), fitted.raised(rate), rule)
     if decider is None:
         decider = GateDecider(replace(fitted.gate, thresholds=thresholds_of(routes, setting.test)))
     return Contender(
@@ -147,19 +149,17 @@ def gate(setting: Setting, given: Given) -> Contender:
     """Build our gate with the actions that calibration chose."""
     return _gated(
         setting, given, "gate", "our gate, threshold rule and actions", given.ours,
-        sides(given.actions),
+        sides(given.actions), rate=given.actions.false_alarm,
     )  # fmt: skip
 
 
 @method("gate-false-alarm-5")
 def gate_bounded(setting: Setting, given: Given) -> Contender:
     """Build our gate with thresholds raised to 5 % false alarms on left-out sources."""
-    fitted = given.ours
-    routes = setting.routes(fitted.score(setting), fitted.raised(0.05))
     return _gated(
         setting, given, "gate-false-alarm-5",
-        "our gate, thresholds for at most 5 % false alarms on left-out sources", fitted,
-        sides(given.actions), routes=routes,
+        "our gate, thresholds for at most 5 % false alarms on left-out sources", given.ours,
+        sides(given.actions), rate=0.05,
     )  # fmt: skip
 
 
@@ -167,9 +167,7 @@ def _directions(
     setting: Setting, given: Given, name: str, summary: str, rate: float | None
 ) -> Contender:
     fitted = given.paper(len(given.ours.gate.layers))
-    statistics = fitted.statistics if rate is None else fitted.raised(rate)
-    routes = setting.routes(fitted.score(setting), statistics)
-    return _gated(setting, given, name, summary, fitted, sides(given.actions), routes=routes)
+    return _gated(setting, given, name, summary, fitted, sides(given.actions), rate=rate)
 
 
 @method("gate-directions")
@@ -177,7 +175,8 @@ def gate_directions(setting: Setting, given: Given) -> Contender:
     """Build a gate on the paper's subspaces at as many blocks as ours, without a contrast set."""
     return _directions(
         setting, given, "gate-directions",
-        "the paper's subspaces at several blocks, no contrast set; our rule and actions", None,
+        "the paper's subspaces at several blocks, no contrast set; our rule and actions",
+        given.actions.false_alarm,
     )  # fmt: skip
 
 
@@ -195,7 +194,7 @@ def gate_unshifted(setting: Setting, given: Given) -> Contender:
     """Build our gate at the source threshold in every language."""
     return _gated(
         setting, given, "gate-no-recalibration", "our gate without recalibration", given.ours,
-        sides(given.actions), rule="source",
+        sides(given.actions), rule="source", rate=given.actions.false_alarm,
     )  # fmt: skip
 
 
@@ -250,12 +249,13 @@ def gate_identified(setting: Setting, given: Given) -> Contender:
     fitted, name = given.ours, "gate-identified-language"
     score = fitted.score(setting)
     found = [identified_language(p.text) for p in setting.test]
-    routes = setting.routes(score, fitted.statistics, languages=found)
-    own = setting.thresholds(score, fitted.statistics)
+    statistics = fitted.raised(given.actions.false_alarm)
+    routes = setting.routes(score, statistics, languages=found)
+    own = setting.thresholds(score, statistics)
     told = replace(
         fitted.gate,
         thresholds={x: float(t[0]) for x, t in own.items()},
-        default_threshold=setting.default_threshold(fitted.statistics),
+        default_threshold=setting.default_threshold(statistics),
     )
     return _gated(
         setting, given, name, "our gate, languages identified", fitted, sides(given.actions),
@@ -274,7 +274,8 @@ def gate_wrong(setting: Setting, given: Given) -> Contender:
     after = dict(zip(targets, [*targets[1:], *targets[:1]]))
     found = [after.get(p.language) for p in setting.test]
     fitted = given.ours
-    routes = setting.routes(fitted.score(setting), fitted.statistics, languages=found)
+    statistics = fitted.raised(given.actions.false_alarm)
+    routes = setting.routes(fitted.score(setting), statistics, languages=found)
     return _gated(
         setting, given, "gate-wrong-language", "our gate, another language's threshold", fitted,
         sides(given.actions), routes=routes,

@@ -94,7 +94,9 @@ def _readout(
                 setting.states(prompts, layer, "t_post").double().numpy()
             )
 
-        statistics = setting.statistics(lambda left_out: scored(fitted(left_out)))
+        statistics = setting.statistics(
+            lambda left_out: scored(fitted(left_out)), given.actions.false_alarm
+        )
         readout = fitted(None)
         routes = setting.routes(scored(readout), statistics)
         return Contender(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from ..action_file import Actions
-from ..action_recipe import base_replies, direction_prompts
+from ..action_replies import base_replies, direction_prompts
 from ..artifacts import RunFolder, timed, write_json
 from ..capture_languages import capture_languages
 from ..completions import reply_limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,13 @@ from ..calibration import draw_shots
 from ..fit import Data, threshold_prompts
 from ..models.chat import ChatModel
 from ..plan import Plan
-from ..thresholds import POOL_RULES, Rule, SourceStatistics, threshold_for
+from ..thresholds import (
+    POOL_RULES,
+    Rule,
+    SourceStatistics,
+    least_threshold,
+    threshold_for,
+)
 from ..types import Outcome, Position, Prompt
 from .contenders import Routes
 
@@ -68,11 +74,14 @@ class Setting:
         """Return one seed's shots of every target."""
         return [p for x in self.plan.targets for p in self.draws[seed, x]]
 
-    def statistics(self, left_out: Callable[[str | None], Score]) -> SourceStatistics:
+    def statistics(
+        self, left_out: Callable[[str | None], Score], false_alarm: float | None = None
+    ) -> SourceStatistics:
         """Return threshold statistics from readings that left out the language they score.
 
         ``left_out(language)`` fits without that source; ``left_out(None)`` on all of them, which is
-        what a single source is scored by.
+        what a single source is scored by. With ``false_alarm`` the source threshold is raised to
+        that rate on the left-out scores.
         """
         scores = {}
         for source in self.plan.sources:
@@ -83,7 +92,11 @@ class Setting:
         train = self.source_prompts("train")
         values = left_out(None)(train)
         harmful = np.array([p.harmful for p in train])
-        return SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
+        found = SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
+        if false_alarm is None:
+            return found
+        least = least_threshold(np.concatenate([h for _, h in scores.values()]), false_alarm)
+        return replace(found, threshold=max(found.threshold, least))
 
     def thresholds(
         self, score: Score, statistics: SourceStatistics, rule: Rule | None = None

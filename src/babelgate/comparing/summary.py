@@ -178,7 +178,7 @@ def _seed_sd(compared: Compared, contender: Contender, languages: Sequence[str])
                 np.nanmean(shares[:, compared.rows(language, label)], axis=1) for label in LABELS
             ]
             found.append(means[0] - means[1])
-    return known(float(np.nanmean(found, axis=0).std(ddof=1)))
+        return known(float(np.nanmean(found, axis=0).std(ddof=1)))
 
 
 def _auroc(compared: Compared, contender: Contender, languages: Sequence[str]) -> float | None:

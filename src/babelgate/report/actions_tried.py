@@ -50,11 +50,15 @@ class PairRow:
     judged_harmless_rise: Number = None
     judged_degenerate_rise: Number = None
     chosen: bool = False
+    false_alarm: Number = None
 
     @property
     def name(self) -> str:
-        """Both actions: ``fired | silent``."""
-        return f"{self.fired} | {self.silent}"
+        """Both actions, and the false-alarm rate that thresholds are raised to, if they are."""
+        rate = self.false_alarm
+        known = rate is not None and math.isfinite(rate)
+        raised = f" | {100 * rate:g} % false alarms" if known and rate is not None else ""
+        return f"{self.fired} | {self.silent}{raised}"
 
     @property
     def predicted(self) -> tuple[float, float] | None:

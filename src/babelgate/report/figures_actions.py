@@ -184,6 +184,7 @@ def _pair_rows(pairs: Sequence[PairRow], digits: int) -> list[tuple[str, ...]]:
         (
             pair.fired,
             pair.silent,
+            percent(pair.false_alarm),
             points(pair.selectivity, digits),
             points(pair.harmless_rise, digits),
             decimal(pair.kl),
@@ -197,7 +198,7 @@ def _pair_rows(pairs: Sequence[PairRow], digits: int) -> list[tuple[str, ...]]:
 
 
 _COLUMNS = (
-    *("Fires", "Silent", "Predicted Δ", "Rise", "KL, nats"),
+    *("Fires", "Silent", "False alarms, %", "Predicted Δ", "Rise", "KL, nats"),
     *("Judged Δ", "Rise, judged", "Degenerate", ""),
 )
 
@@ -211,14 +212,14 @@ def finalists_table(tried: ActionsTried, *, digits: int = 1) -> Table:
         f"{decimal(bounds.kl)} nats on harmless prompts that the untouched model answers."
     )
     rows = _pair_rows(tried.finalists, digits)
-    return make("Actions that were generated and judged", _COLUMNS, "llrrrrrrl", rows, note)
+    return make("Actions that were generated and judged", _COLUMNS, "llrrrrrrrl", rows, note)
 
 
 def pairs_table(tried: ActionsTried) -> Table:
     """Return every pair that was tried, best prediction within the bounds first."""
     note = f"Rise: of harmless refusals, in the worst language. {MISSING}: nothing was generated."
     rows = _pair_rows(tried.pairs, 1)
-    return make("All pairs of actions", _COLUMNS, "llrrrrrrl", rows, note)
+    return make("All pairs of actions", _COLUMNS, "llrrrrrrrl", rows, note)
 
 
 def sides_table(tried: ActionsTried) -> Table:
