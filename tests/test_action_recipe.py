@@ -135,7 +135,11 @@ def test_a_search_chooses_one_pair_and_says_what_it_tried(searched):
     assert actions is not None
     assert (chosen[0]["fired"], chosen[0]["silent"]) == (actions.fired.name, actions.silent.name)
     finalists = [p for p in tried["pairs"] if p["judged_selectivity"] is not None]
-    assert 4 <= len(finalists) <= 5
+    assert 4 <= len({(p["fired"], p["silent"]) for p in finalists}) <= 5
+    rates = {p["false_alarm"] for p in tried["pairs"]}
+    assert None in rates
+    assert len(finalists) == len(rates) * len({(p["fired"], p["silent"]) for p in finalists})
+    assert chosen[0]["false_alarm"] == actions.false_alarm
     assert ("fixed-refusal", "none") in {(p["fired"], p["silent"]) for p in finalists}
     bounds = tried["bounds"]
     inside = [
@@ -148,7 +152,8 @@ def test_a_search_chooses_one_pair_and_says_what_it_tried(searched):
     if inside:
         best = max(p["judged_selectivity"] for p in inside)
         assert chosen[0]["judged_selectivity"] == best
-    assert len(tried["pairs"]) == len({(p["fired"], p["silent"]) for p in tried["pairs"]})
+    told_apart = {(p["fired"], p["silent"], p["false_alarm"]) for p in tried["pairs"]}
+    assert len(tried["pairs"]) == len(told_apart)
 
 
 def test_no_reply_is_generated_twice(searched):
@@ -191,7 +196,7 @@ def test_judged_values_equal_loops_over_replies(searched, llama):
     found, base = {True: [], False: []}, []
     for key in actions.provenance["prompts"]:
         states = {x: last_states(llama, prompts[key].text)[x][None] for x in gate.layers}
-        fires = float(gate.score(states)[0]) >= gate.threshold("sw")
+        fires = float(gate.score(states)[0]) >= gate.threshold("sw") + actions.threshold_raise
         action = actions.fired if fires else actions.silent
         name = "base" if action.key == "none" else action.name
         found[prompts[key].harmful].append(refused(name, action, key))

@@ -24,12 +24,15 @@ from .discriminant import SHRINKAGE_GRID, Spread, discriminant, principal_subspa
 from .errors import UserError
 from .gate import Gate
 from .metrics import auroc, balanced_accuracy
-from .probe import Probe, balanced_weights, fit_probe
+from .probe import Probe, balanced_totals, balanced_weights, fit_probe
 from .thresholds import SourceStatistics, source_rule
 from .types import CONTRASTS, Contrast, ModelIdentity, Position, Prompt, contrast_members
 
 #: Regularisation strengths that are tried; chosen with the layers.
 L2_GRID = (1e-3, 1e-2, 1e-1)
+
+#: Log-odds of an AUROC that no sample of ours could tell from 1.
+_ODDS_LIMIT = 8.0
 
 #: What a layer's subspace is made of.
 Basis = Literal["directions", "states"]
@@ -111,7 +114,7 @@ class _Fold:
     weights: np.ndarray
 
     @staticmethod
-    def of(data: Data, languages: Sequence[str]) -> _Fold:
+    def of(data: Data, languages: Sequence[str], basis: Basis) -> _Fold:
         chosen = frozenset(languages)
         if not any(language in chosen for language, _ in data.train_groups):
             raise UserError(
@@ -121,7 +124,12 @@ class _Fold:
         rows = np.array([data.row[p.key] for p in train], dtype=int)
         # Each set of twins is a cell of its own: a large one does not drown a small one.
         cells = [(p.language, "plain" if p.pair_id is None else f"twin {p.source}") for p in train]
-        return _Fold(chosen, rows, balanced_weights(cells, data.harmful[rows]))
+        weights = balanced_weights(cells, data.harmful[rows])
+        if basis == "states":
+            # Both contrasts count for half, as when layers are chosen, whatever sets there are.
+            kinds = [("plain" if p.pair_id is None else "twin",) for p in train]
+            weights = balanced_totals(weights, kinds, data.harmful[rows])
+        return _Fold(chosen, rows, weights)
 
 
 @dataclass(frozen=True)
@@ -139,8 +147,17 @@ class Choice:
 
     @property
     def merit(self) -> float:
-        """Mean AUROC over contrasts: what layers are chosen by."""
+        """Mean AUROC over contrasts: what layers are chosen by with the basis ``directions``."""
         return _mean(self.by_contrast.values())
+
+    @property
+    def odds(self) -> float:
+        """Mean log-odds of the AUROC over contrasts: what they are chosen by with ``states``.
+
+        The error of a contrast that is nearly solved counts as that of a hard one does: from 0.99
+        to 0.995 is as much as from 0.66 to 0.80. The mean AUROC would give the first away.
+        """
+        return _mean(math.log(a / (1 - a)) for a in (_inside(x) for x in self.by_contrast.values()))
 
 
 @dataclass(frozen=True)
@@ -175,10 +192,11 @@ class Fitter:
 
     def __post_init__(self) -> None:
         sources = self.data.sources
-        self._folds[None] = _Fold.of(self.data, sources)
+        self._folds[None] = _Fold.of(self.data, sources, self.basis)
         if len(sources) > 1:
             for left_out in sources:
-                self._folds[left_out] = _Fold.of(self.data, [s for s in sources if s != left_out])
+                rest = [s for s in sources if s != left_out]
+                self._folds[left_out] = _Fold.of(self.data, rest, self.basis)
 
     def read_layer(self, layer: int) -> None:
         """Read a layer's activations and keep every fold's coordinates of every prompt."""
@@ -288,12 +306,16 @@ class Fitter:
         """Return the choice with the regularisation of highest merit; the strongest on ties."""
         grid = SHRINKAGE_GRID if self.basis == "states" else L2_GRID
         tried = [self.judge(layers, l2) for l2 in sorted(grid, reverse=True)]
-        return max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else round(c.merit, 6))
+        return max(tried, key=lambda c: round(self._rating(c), 6))
+
+    def _rating(self, choice: Choice) -> float:
+        rating = choice.odds if self.basis == "states" else choice.merit
+        return -_ODDS_LIMIT if math.isnan(rating) else rating
 
     def choose_layers(self, allowed: Sequence[int], most: int) -> list[Choice]:
         """Return every choice tried, the best first: forward selection of up to ``most`` layers.
 
-        A further layer is taken only where it raises the merit. Uses source languages alone.
+        A further layer is taken only where it helps. Uses source languages alone.
 
         Raises:
             UserError: if the sources' val prompts do not hold both classes.
@@ -301,7 +323,7 @@ class Fitter:
         for layer in allowed:
             self.read_layer(layer)
         tried = [self.best_l2([layer]) for layer in allowed]
-        best = max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else c.merit)
+        best = max(tried, key=self._rating)
         if math.isnan(best.merit):
             raise UserError(
                 "layers cannot be chosen: the source languages have no val prompts of both "
@@ -310,7 +332,10 @@ class Fitter:
         while len(best.layers) < most:
             more = [self.best_l2([*best.layers, x]) for x in allowed if x not in best.layers]
             tried += more
-            if not more or (step := max(more, key=lambda c: c.merit)).merit <= best.merit:
+            if not more:
+                break
+            step = max(more, key=self._rating)
+            if self._rating(step) <= self._rating(best):
                 break
             best = step
         return [best, *(c for c in tried if c is not best)]
@@ -390,6 +415,12 @@ def _principal(states: torch.Tensor, rows: np.ndarray, rank: int) -> _Coordinate
 def pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     """Return the scores of the (harmful, harmless) rows."""
     return scores[sides[0]], scores[sides[1]]
+
+
+def _inside(auroc_value: float) -> float:
+    """Keep an AUROC where its log-odds are finite; NaN stays NaN."""
+    edge = 1 / (1 + math.exp(_ODDS_LIMIT))
+    return auroc_value if math.isnan(auroc_value) else min(max(auroc_value, edge), 1 - edge)
 
 
 def _mean(values: Iterable[float]) -> float:

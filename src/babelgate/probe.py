@@ -90,3 +90,19 @@ def balanced_weights(cells: Sequence[tuple[str, ...]], harmful: np.ndarray) -> n
     sizes = Counter(keys)
     cells_of = Counter(key[0] for key in sizes)
     return np.array([1.0 / (sizes[key] * cells_of[key[0]]) for key in keys])
+
+
+def balanced_totals(
+    weights: np.ndarray, kinds: Sequence[tuple[str, ...]], harmful: np.ndarray
+) -> np.ndarray:
+    """Return weights ``[N]`` scaled so that within a class all kinds have equal totals.
+
+    What is equal within a kind stays so; each class sums to one.
+    """
+    keys = [(bool(side), *kind) for side, kind in zip(harmful, kinds)]
+    totals: dict[tuple[bool | str, ...], float] = {}
+    for key, weight in zip(keys, weights):
+        totals[key] = totals.get(key, 0.0) + float(weight)
+    kinds_of = Counter(key[0] for key in totals)
+    shares = [w / (totals[key] * kinds_of[key[0]]) for key, w in zip(keys, weights)]
+    return np.array(shares)

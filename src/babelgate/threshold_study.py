@@ -168,7 +168,8 @@ class _Folds:
     def of(data: Data) -> _Folds:
         names = (*data.sources, None)
         # The fitter's own folds, so that a prompt weighs the same in a study and in a gate.
-        folds = [_Fold.of(data, [s for s in data.sources if s != name]) for name in names]
+        rest = {name: [s for s in data.sources if s != name] for name in names}
+        folds = [_Fold.of(data, rest[name], "directions") for name in names]
         rows = folds[-1].rows
         place = {row: i for i, row in enumerate(rows.tolist())}
         weights = np.zeros((len(names), len(rows)))

@@ -30,6 +30,7 @@ def keep_freed_memory() -> bool:
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST))
 
+
 _WORDS = ("out of memory", "can't allocate memory")
 
 
