@@ -16,7 +16,7 @@ import torch
 from babelgate.directions import mean_difference, source_subspace
 from babelgate.discriminant import SHRINKAGE_GRID, discriminant, principal_subspace, spread
 from babelgate.errors import UserError
-from babelgate.fit import L2_GRID, Data, Fitter
+from babelgate.fit import L2_GRID, Data, Fitter, spread_layers
 from babelgate.metrics import auroc, balanced_accuracy
 from babelgate.probe import balanced_weights, fit_probe
 from babelgate.thresholds import SourceStatistics, source_rule
@@ -406,15 +406,33 @@ def test_the_planted_layer_is_chosen_with_components_too(by_states):
     assert best.layers == (3,)
     assert best.by_contrast["twins"] > 0.95
     assert {c.l2 for c in (best, *others)} <= set(SHRINKAGE_GRID)
-    more = by_states.choose_layers([1, 4], 3)[0]
+    more, *others = by_states.choose_layers([1, 4], 3)
+    assert {c.layers for c in (more, *others)} == {(1,), (4,), (1, 4)}
     assert more.layers == (1, 4)
     assert more.merit > by_states.best_l2([4]).merit
+
+
+def test_sets_of_layers_are_spread_evenly():
+    assert spread_layers(range(1, 20), 3)[-2:] == [(6, 12, 18), (6, 13, 19)]
+    assert (4, 8, 12, 16) in spread_layers(range(1, 20), 4)
+    assert spread_layers(range(1, 20), 1) == [(x,) for x in range(1, 20)]
+    # Where few layers are allowed, the nearest of them; never the same twice.
+    assert spread_layers([2, 8, 9], 2) == [(2, 8), (2, 9)]
+    assert spread_layers([5], 2) == []
+    for n in (2, 3, 5):
+        sets = spread_layers(range(1, 20), n)
+        assert len(sets) == len(set(sets)) > 10
+        for layers in sets:
+            steps = np.diff((0, *layers))
+            assert len(layers) == n
+            assert steps.max() - steps.min() <= 2
 
 
 def test_a_fold_with_components_by_the_slow_way(by_states):
     """Components of the fold's train states per block, one scale per block, one discriminant."""
     train = [i for i, p in enumerate(PROMPTS) if p.split == "train" and p.language in ("en", "fr")]
     harmful = np.array([PROMPTS[i].harmful for i in train])
+    # The two contrasts weigh the same; so they do here, with one set of either in each language.
     cells = [(PROMPTS[i].language, str(PROMPTS[i].pair_id is None)) for i in train]
     columns = []
     for layer in (1, 3):
@@ -470,3 +488,15 @@ def test_each_set_of_twins_weighs_the_same():
             total[marked[row].source] += weight
     assert total["few"] == pytest.approx(total["many"])
     assert total["few"] > 0
+
+
+@pytest.mark.parametrize(("basis", "share"), [("directions", 1 / 3), ("states", 1 / 2)])
+def test_the_share_of_plain_prompts(basis, share):
+    """Two sets of twins and plain prompts: by cells a third each, by contrasts half and half."""
+    marked = tuple(
+        dataclasses.replace(p, source=p.id[-1]) if p.pair_id is not None else p for p in PROMPTS
+    )
+    marked = tuple(p for p in marked if p.source in ("", "0", "1"))
+    fold = Fitter(data(marked), rank=4, basis=basis)._folds[None]
+    plain = np.array([marked[row].pair_id is None for row in fold.rows])
+    assert fold.weights[plain].sum() / fold.weights.sum() == pytest.approx(share)

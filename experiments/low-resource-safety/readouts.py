@@ -38,7 +38,8 @@ TRAINED_ON = {
 READOUTS = (
     ("directions", 10, True),
     ("states", 10, False),
-    ("states", 128, True),
+    ("states", 64, False),
+    ("states", 256, True),
 )
 N_LAYERS = (1, 3, 5)
 

@@ -164,7 +164,7 @@ class CalibrateSettings(RunSettings, JudgeSettings):
         "or states (principal components of the train prompts' states)",
     )
     components: int = Field(
-        default=128, ge=1, description="dimensions of each block's subspace with basis = states"
+        default=256, ge=1, description="dimensions of each block's subspace with basis = states"
     )
     shots: int = Field(
         default=4, ge=0, description="labelled target examples per class for the threshold"

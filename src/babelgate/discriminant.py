@@ -77,9 +77,9 @@ def spread(features: np.ndarray, harmful: np.ndarray, weights: np.ndarray) -> Sp
         raise UserError("a probe needs examples of both classes, harmful and harmless")
     sides = sides / sides.sum(1, keepdims=True)
     means = sides @ features.astype(np.float64)
-    root = np.sqrt(sides.sum(0) / 2)[:, None]
-    rows = (features - means[harmful.astype(int)]) * root
-    return Spread(means, rows.astype(np.float32))
+    root = np.sqrt(sides.sum(0) / 2)[:, None].astype(np.float32)
+    rows = features.astype(np.float32) - means.astype(np.float32)[harmful.astype(int)]
+    return Spread(means, rows * root)
 
 
 def discriminant(means: np.ndarray, covariance: np.ndarray, shrinkage: float) -> Probe:

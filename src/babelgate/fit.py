@@ -31,9 +31,6 @@ from .types import CONTRASTS, Contrast, ModelIdentity, Position, Prompt, contras
 #: Regularisation strengths that are tried; chosen with the layers.
 L2_GRID = (1e-3, 1e-2, 1e-1)
 
-#: Log-odds of an AUROC that no sample of ours could tell from 1.
-_ODDS_LIMIT = 8.0
-
 #: What a layer's subspace is made of.
 Basis = Literal["directions", "states"]
 
@@ -147,17 +144,8 @@ class Choice:
 
     @property
     def merit(self) -> float:
-        """Mean AUROC over contrasts: what layers are chosen by with the basis ``directions``."""
+        """Mean AUROC over contrasts: what layers are chosen by."""
         return _mean(self.by_contrast.values())
-
-    @property
-    def odds(self) -> float:
-        """Mean log-odds of the AUROC over contrasts: what they are chosen by with ``states``.
-
-        The error of a contrast that is nearly solved counts as that of a hard one does: from 0.99
-        to 0.995 is as much as from 0.66 to 0.80. The mean AUROC would give the first away.
-        """
-        return _mean(math.log(a / (1 - a)) for a in (_inside(x) for x in self.by_contrast.values()))
 
 
 @dataclass(frozen=True)
@@ -187,7 +175,7 @@ class Fitter:
     basis: Basis = "directions"
     _folds: dict[str | None, _Fold] = field(init=False, default_factory=dict)
     _features: dict[tuple[int, str | None], _Coordinates] = field(init=False, default_factory=dict)
-    _spreads: dict[tuple[int, str | None], Spread] = field(init=False, default_factory=dict)
+    _means: dict[tuple[int, str | None], np.ndarray] = field(init=False, default_factory=dict)
     _blocks: dict[tuple[str | None, int, int], np.ndarray] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -205,11 +193,8 @@ class Fitter:
         states = self.data.states(layer)
         if self.basis == "states":
             for name, fold in self._folds.items():
-                found = _principal(states, fold.rows, self.rank)
-                self._features[layer, name] = found
-                self._spreads[layer, name] = spread(
-                    found.values[fold.rows], self.data.harmful[fold.rows], fold.weights
-                )
+                self._features[layer, name] = _principal(states, fold.rows, self.rank)
+                self._means[layer, name] = self._spread(layer, name).means
             return
         directions = self._directions(states)
         for name, fold in self._folds.items():
@@ -238,17 +223,23 @@ class Fitter:
     def _discriminant(self, layers: Sequence[int], fold: str | None, shrinkage: float) -> Probe:
         for layer in layers:
             self.read_layer(layer)
-        means = np.concatenate([self._spreads[layer, fold].means for layer in layers], axis=1)
+        means = np.concatenate([self._means[layer, fold] for layer in layers], axis=1)
         covariance = np.block([[self._covariance(fold, a, b) for b in layers] for a in layers])
         return discriminant(means, covariance.astype(np.float64), shrinkage)
+
+    def _spread(self, layer: int, fold: str | None) -> Spread:
+        part = self._folds[fold]
+        values = self._features[layer, fold].values[part.rows]
+        return spread(values, self.data.harmful[part.rows], part.weights)
 
     def _covariance(self, fold: str | None, a: int, b: int) -> np.ndarray:
         """Return the within-class covariance of two layers' coordinates; each is made once."""
         if a > b:
             return self._covariance(fold, b, a).T
         if (fold, a, b) not in self._blocks:
-            rows = self._spreads[a, fold].rows, self._spreads[b, fold].rows
-            self._blocks[fold, a, b] = rows[0].T @ rows[1]
+            rows = self._spread(a, fold).rows
+            other = rows if a == b else self._spread(b, fold).rows
+            self._blocks[fold, a, b] = rows.T @ other
         return self._blocks[fold, a, b]
 
     def scores(
@@ -306,16 +297,15 @@ class Fitter:
         """Return the choice with the regularisation of highest merit; the strongest on ties."""
         grid = SHRINKAGE_GRID if self.basis == "states" else L2_GRID
         tried = [self.judge(layers, l2) for l2 in sorted(grid, reverse=True)]
-        return max(tried, key=lambda c: round(self._rating(c), 6))
-
-    def _rating(self, choice: Choice) -> float:
-        rating = choice.odds if self.basis == "states" else choice.merit
-        return -_ODDS_LIMIT if math.isnan(rating) else rating
+        return max(tried, key=lambda c: -1.0 if math.isnan(c.merit) else round(c.merit, 6))
 
     def choose_layers(self, allowed: Sequence[int], most: int) -> list[Choice]:
-        """Return every choice tried, the best first: forward selection of up to ``most`` layers.
+        """Return every choice tried, the best first, of up to ``most`` layers.
 
-        A further layer is taken only where it helps. Uses source languages alone.
+        With the basis ``directions`` by forward selection: a further layer is taken only where it
+        raises the merit. With ``states`` among sets spread evenly over the depth: so many features
+        tell the sources' val prompts apart nearly without error, and the sets that a search finds
+        on what is left carry over worse to other languages. Uses source languages alone.
 
         Raises:
             UserError: if the sources' val prompts do not hold both classes.
@@ -323,19 +313,21 @@ class Fitter:
         for layer in allowed:
             self.read_layer(layer)
         tried = [self.best_l2([layer]) for layer in allowed]
-        best = max(tried, key=self._rating)
+        best = _best(tried)
         if math.isnan(best.merit):
             raise UserError(
                 "layers cannot be chosen: the source languages have no val prompts of both "
                 "classes. Add a val split, or name the layers with `--layers`"
             )
+        if self.basis == "states":
+            sets = [x for n in range(2, most + 1) for x in spread_layers(allowed, n)]
+            tried += [self.best_l2(layers) for layers in sets]
+            best = _best(tried)
+            return [best, *(c for c in tried if c is not best)]
         while len(best.layers) < most:
             more = [self.best_l2([*best.layers, x]) for x in allowed if x not in best.layers]
             tried += more
-            if not more:
-                break
-            step = max(more, key=self._rating)
-            if self._rating(step) <= self._rating(best):
+            if not more or (step := _best(more)).merit <= best.merit:
                 break
             best = step
         return [best, *(c for c in tried if c is not best)]
@@ -417,10 +409,24 @@ def pick(scores: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     return scores[sides[0]], scores[sides[1]]
 
 
-def _inside(auroc_value: float) -> float:
-    """Keep an AUROC where its log-odds are finite; NaN stays NaN."""
-    edge = 1 / (1 + math.exp(_ODDS_LIMIT))
-    return auroc_value if math.isnan(auroc_value) else min(max(auroc_value, edge), 1 - edge)
+def spread_layers(allowed: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    """Return the sets of ``n`` layers spread evenly from the input to each layer in turn.
+
+    For a last layer L they are ``round(L i / n)``, i = 1 .. n, each the nearest that is allowed;
+    sets with fewer than ``n`` different layers are left out.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    for last in allowed:
+        wanted = [last * i / n for i in range(1, n + 1)]
+        layers = {min(allowed, key=lambda x, at=at: (abs(x - at), x)) for at in wanted}
+        if len(layers) == n:
+            found[tuple(sorted(layers))] = None
+    return list(found)
+
+
+def _best(choices: Sequence[Choice]) -> Choice:
+    """Return the choice of highest merit, the first on ties."""
+    return max(choices, key=lambda c: -1.0 if math.isnan(c.merit) else c.merit)
 
 
 def _mean(values: Iterable[float]) -> float:

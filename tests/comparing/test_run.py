@@ -111,6 +111,9 @@ def test_ungated_methods_are_the_same_everywhere(finished, llama, limits, name):
 def test_the_first_seeds_thresholds_are_the_calibrated_gates(finished):
     gate = load_gate(finished.out / "gate")
     own = finished.contenders["gate"].routes.thresholds
+    actions = load_actions(finished.out / "gate")
+    assert actions is not None
+    gate = gate.raised(actions.threshold_raise)
     expected = [gate.threshold(p.language) for p in finished.setting.test]
     np.testing.assert_allclose(own[0], expected, atol=1e-4)
     assert own.shape == (2, len(finished.setting.test))

@@ -74,7 +74,9 @@ def test_strength_zero_leaves_states_bit_for_bit(llama):
         phase = Phase("prefill", torch.ones(2, 5, dtype=torch.bool))
         for layer in gate.layers:
             steering.at_block(layer, hidden, phase)
-        assert torch.equal(steering.at_block(gate.steer_layer, hidden, phase), hidden)
+        changed = steering.at_block(gate.steer_layer, hidden, phase)
+        # Nothing to do where no row fires.
+        assert changed is None or torch.equal(changed, hidden)
 
 
 def test_norm_of_the_change_is_the_strength(llama):
