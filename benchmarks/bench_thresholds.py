@@ -20,7 +20,7 @@ import torch
 from common import finish
 
 from babelgate.directions import mean_difference, source_subspace
-from babelgate.fit import Data
+from babelgate.fit_data import Data
 from babelgate.metrics import balanced_accuracy
 from babelgate.probe import balanced_weights, fit_probe
 from babelgate.threshold_study import RANKS, SHOTS, Draws, Readout, run_study

@@ -11,7 +11,8 @@ import torch
 from babelgate import calibration
 from babelgate.config import CalibrateSettings
 from babelgate.errors import LanguageError, PromptError, UserError
-from babelgate.fit import Data, Fitter
+from babelgate.fit import Fitter
+from babelgate.fit_data import Data
 from babelgate.metrics import auroc, balanced_accuracy
 from babelgate.plan import Plan, States, candidate_layers
 from babelgate.results import Diagnosis

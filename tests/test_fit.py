@@ -16,7 +16,8 @@ import torch
 from babelgate.directions import mean_difference, source_subspace
 from babelgate.discriminant import SHRINKAGE_GRID, discriminant, principal_subspace, spread
 from babelgate.errors import UserError
-from babelgate.fit import L2_GRID, Data, Fitter, spread_layers
+from babelgate.fit import L2_GRID, Fitter, spread_layers
+from babelgate.fit_data import Data
 from babelgate.metrics import auroc, balanced_accuracy
 from babelgate.probe import balanced_weights, fit_probe
 from babelgate.thresholds import SourceStatistics, source_rule

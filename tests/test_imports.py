@@ -142,7 +142,7 @@ def test_types_and_errors_stand_alone():
 
 
 PURE = (
-    "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "rivals.adasteer",
+    "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "fit_data", "rivals.adasteer",
     "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components", "threshold_mixture",
     "threshold_bound", "threshold_batches", "probe_stack", "threshold_study",
 )  # fmt: skip

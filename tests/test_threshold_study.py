@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babelgate.errors import UserError
-from babelgate.fit import Data, Fitter, threshold_prompts
+from babelgate.fit import Fitter
+from babelgate.fit_data import Data, threshold_prompts
 from babelgate.metrics import balanced_accuracy
 from babelgate.probe import fit_probe
 from babelgate.probe_stack import fit_probes

@@ -20,7 +20,8 @@ from run import score_rows
 from babelgate import load_model, load_prompts, recipes
 from babelgate.artifacts import write_json
 from babelgate.config import CalibrateSettings
-from babelgate.fit import Data, Fitter
+from babelgate.fit import Fitter
+from babelgate.fit_data import Data
 from babelgate.plan import POSITION, Plan, candidate_layers
 from babelgate.prompts import take
 from babelgate.prompts.duplicates import near_pairs

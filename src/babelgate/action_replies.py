@@ -11,7 +11,7 @@ from .comparing.replies import Outcomes
 from .completions import BASE, complete
 from .config import CalibrateSettings
 from .console import progress
-from .fit import threshold_prompts
+from .fit_data import threshold_prompts
 from .judges import Judge, Reply
 from .judges.running import judge_all
 from .models.chat import ChatModel

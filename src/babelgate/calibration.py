@@ -10,7 +10,8 @@ import numpy as np
 from .artifacts import fingerprint
 from .config import CalibrateSettings, JudgeSettings
 from .errors import PromptError
-from .fit import Basis, Choice, Data, Fitter, pick, threshold_prompts
+from .fit import Choice, Fitter, pick
+from .fit_data import Basis, Data, threshold_prompts
 from .gate import Gate
 from .languages import tier
 from .metrics import auroc, balanced_accuracy, known

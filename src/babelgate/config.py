@@ -156,7 +156,7 @@ class CalibrateSettings(RunSettings, JudgeSettings):
         default=None,
         description="blocks to read; by default chosen on source languages left out in turn",
     )
-    readout_layers: int = Field(default=3, ge=1, le=8, description="read at most this many blocks")
+    readout_layers: int = Field(default=5, ge=1, le=8, description="read at most this many blocks")
     rank: int = Field(default=10, ge=1, description="dimensions of each block's subspace")
     basis: Literal["directions", "states"] = Field(
         default="directions",
@@ -280,7 +280,7 @@ class ThresholdsSettings(RunSettings):
         default=None, description="blocks to study alone, and together; by default all candidates"
     )
     readout_layers: int = Field(
-        default=3, ge=1, le=8, description="most blocks of the set that left-out sources choose"
+        default=5, ge=1, le=8, description="most blocks of the set that left-out sources choose"
     )
     ranks: tuple[int, ...] = Field(
         default=(1, 2, 3, 5, 8, 10), description="dimensions of each block's subspace"

@@ -11,7 +11,7 @@ import torch
 from .capture import Activations
 from .config import CalibrateSettings
 from .errors import LanguageError, UserError
-from .fit import threshold_prompts
+from .fit_data import threshold_prompts
 from .languages import tier
 from .prompts import require, take
 from .types import Position, PromptSet

@@ -13,7 +13,8 @@ import numpy as np
 from .artifacts import timed, write_text
 from .capture_languages import capture_languages
 from .config import CalibrateSettings
-from .fit import Data, Fitter
+from .fit import Fitter
+from .fit_data import Data
 from .models.chat import ChatModel
 from .plan import Plan, States, candidate_layers
 from .report.figures_study import study_figure, study_markdown

@@ -15,7 +15,7 @@ import torch
 
 from .directions import mean_difference, source_subspace
 from .errors import UserError
-from .fit import Data, _Fold, threshold_prompts
+from .fit_data import Data, Fold, threshold_prompts
 from .probe_stack import ProbeStack, fit_probes
 from .threshold_batches import CombinedThresholds, accuracies, best_cuts, shrunken_thresholds
 from .thresholds import RULES, Rule, SourceStatistics
@@ -169,7 +169,7 @@ class _Folds:
         names = (*data.sources, None)
         # The fitter's own folds, so that a prompt weighs the same in a study and in a gate.
         rest = {name: [s for s in data.sources if s != name] for name in names}
-        folds = [_Fold.of(data, rest[name], "directions") for name in names]
+        folds = [Fold.of(data, rest[name], "directions") for name in names]
         rows = folds[-1].rows
         place = {row: i for i, row in enumerate(rows.tolist())}
         weights = np.zeros((len(names), len(rows)))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..config import CalibrateSettings
-from ..fit import Basis, Choice, Data, Fitter, threshold_prompts
+from ..fit import Choice, Fitter
+from ..fit_data import Basis, Data, threshold_prompts
 from ..gate import Gate
 from ..plan import POSITION, Plan, States, candidate_layers
 from ..thresholds import SourceStatistics, least_threshold

@@ -153,14 +153,25 @@ def gate(setting: Setting, given: Given) -> Contender:
     )  # fmt: skip
 
 
-@method("gate-false-alarm-5")
-def gate_bounded(setting: Setting, given: Given) -> Contender:
-    """Build our gate with thresholds raised to 5 % false alarms on left-out sources."""
-    return _gated(
-        setting, given, "gate-false-alarm-5",
-        "our gate, thresholds for at most 5 % false alarms on left-out sources", given.ours,
-        sides(given.actions), rate=0.05,
-    )  # fmt: skip
+def _at_false_alarms(percent: int) -> Builder:
+    """Return a builder of our gate with thresholds raised to a rate of false alarms."""
+    name = f"gate-false-alarm-{percent}"
+
+    def build(setting: Setting, given: Given) -> Contender:
+        return _gated(
+            setting, given, name,
+            f"our gate, thresholds for at most {percent} % false alarms on left-out sources",
+            given.ours, sides(given.actions), rate=percent / 100,
+        )  # fmt: skip
+
+    return build
+
+
+#: False-alarm rates that are methods of their own, in percent: points of one frontier.
+FALSE_ALARM_PERCENTS = (1, 2, 5, 10)
+
+for _percent in FALSE_ALARM_PERCENTS:
+    method(f"gate-false-alarm-{_percent}")(_at_false_alarms(_percent))
 
 
 def _directions(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..calibration import draw_shots
-from ..fit import Data, threshold_prompts
+from ..fit_data import Data, threshold_prompts
 from ..models.chat import ChatModel
 from ..plan import Plan
 from ..thresholds import (
