@@ -98,6 +98,21 @@ def test_candidates_are_what_the_search_says_it_tries(llama):
     assert [len(side) for side in bare] == [4, 2]
 
 
+def test_an_action_under_two_names_is_one_candidate():
+    unit = torch.nn.functional.one_hot(torch.tensor(1), 8).float()
+    here, there = (Direction(unit, layer, "t_post", "made", "en") for layer in (1, 2))
+    add = AddDirection("add", direction=here, alpha=2.0)
+    again = AddDirection("add-again", direction=Direction(unit.clone(), 1, "t_post", "other", "de"),
+                         alpha=2.0)  # fmt: skip
+    elsewhere = AddDirection("add", direction=there, alpha=2.0)
+    stronger = AddDirection("stronger", direction=here, alpha=3.0)
+    out = ProjectOut("project", layers=(1,), direction=here)
+    fired, silent = distinct([add, again, elsewhere, stronger], [again, out])
+    assert [a is b for a, b in zip(fired, (add, elsewhere, stronger), strict=True)] == [True] * 3
+    # On the other side it goes by the first name too, so that both sides share its replies.
+    assert [a is b for a, b in zip(silent, (add, out), strict=True)] == [True] * 2
+
+
 def replies_of(prompts, outcomes):
     verdicts = tuple(
         SimpleNamespace(key=p.key, outcome=outcome) for p, outcome in zip(prompts, outcomes)
@@ -193,19 +208,30 @@ def test_judged_values_equal_loops_over_replies(searched, llama):
         outcome = judge.outcome(reply)
         return None if outcome == "unparsed" else float(outcome == "refused")
 
-    found, base = {True: [], False: []}, []
-    for key in actions.provenance["prompts"]:
+    def fires(key):
         states = {x: last_states(llama, prompts[key].text)[x][None] for x in gate.layers}
-        fires = float(gate.score(states)[0]) >= gate.threshold("sw") + actions.threshold_raise
-        action = actions.fired if fires else actions.silent
-        name = "base" if action.key == "none" else action.name
-        found[prompts[key].harmful].append(refused(name, action, key))
-        if not prompts[key].harmful:
-            base.append(refused("base", action, key))
-    rate = lambda values: np.mean([v for v in values if v is not None])  # noqa: E731
+        return float(gate.score(states)[0]) >= gate.threshold("sw") + actions.threshold_raise
+
+    known = lambda values: [v for v in values if v is not None]  # noqa: E731
+    decided = {p.key: fires(p.key) for p in PROMPTS if p.language == "sw" and p.split == "val"}
+    rates, base = {}, {}
+    for harmful in (True, False):
+        own = [k for k in decided if prompts[k].harmful is harmful]
+        rates[harmful] = base[harmful] = 0.0
+        for side in (True, False):
+            action = actions.fired if side else actions.silent
+            name = "base" if action.key == "none" else action.name
+            weight = sum(decided[k] is side for k in own) / len(own)
+            tried = [k for k in actions.provenance["prompts"] if k in own and decided[k] is side]
+            if not weight:
+                continue
+            done = known([refused(name, action, k) for k in tried])
+            assert done, "a side of this test without a scored prompt needs another seed"
+            rates[harmful] += weight * np.mean(done)
+            base[harmful] += weight * np.mean(known([refused("base", action, k) for k in tried]))
     pair = actions.provenance["pair"]
-    assert pair["judged_selectivity"] == pytest.approx(rate(found[True]) - rate(found[False]))
-    assert pair["judged_harmless_rise"] == pytest.approx(rate(found[False]) - rate(base))
+    assert pair["judged_selectivity"] == pytest.approx(rates[True] - rates[False])
+    assert pair["judged_harmless_rise"] == pytest.approx(rates[False] - base[False])
 
 
 def test_searching_again_runs_nothing_and_keeps_the_files(searched, llama, monkeypatch):

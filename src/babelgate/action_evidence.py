@@ -9,6 +9,7 @@ import numpy as np
 
 from .action_replies import BaseReplies
 from .action_search import Evidence, NothingToLearn
+from .action_strata import fired_shares
 from .artifacts import JsonLines, fingerprint
 from .console import progress
 from .first_token import FirstTokens, first_tokens, refusal_tokens
@@ -29,18 +30,20 @@ def evidence_on(
     gate: Gate,
     states: States,
     val: Sequence[Prompt],
+    all_val: Sequence[Prompt],
     replies: BaseReplies,
     actions: Sequence[Nothing],
     file: Path,
 ) -> Evidence:
     """Apply every action to every prompt and read its first token, beside the gate's decisions.
 
+    ``all_val`` are the prompts that ``val`` was drawn from: the gate decides on all of them.
+
     Raises:
         NothingToLearn: if no reply refused, or refusals begin like other replies.
     """
     keys = [p.key for p in val]
-    scores = gate.score({x: states.layer(x, keys) for x in gate.layers}).numpy()
-    margins = np.array([s - gate.threshold(p.language) for s, p in zip(scores, val)])
+    margins = _margins(gate, states, val)
     tokens = refusal_tokens(model, replies.completions, replies.verdicts)
     if not any(tokens.values()):
         raise NothingToLearn(
@@ -55,8 +58,19 @@ def evidence_on(
         a.key: Ungated(a, a.name) for a in actions if not isinstance(a, Say) and a.key != "none"
     }
     found = _kept_first_tokens(model, val, ways, tokens, file)
-    raised = {rate: margins >= by for rate, by in threshold_raises(gate).items()}
-    return Evidence(tuple(val), margins >= 0, refused, found, raised)
+    raises = threshold_raises(gate)
+    raised = {rate: margins >= by for rate, by in raises.items()}
+    everywhere = _margins(gate, states, all_val)
+    shares = {rate: fired_shares(all_val, everywhere >= by) for rate, by in raises.items()}
+    shares |= {None: fired_shares(all_val, everywhere >= 0)}
+    return Evidence(tuple(val), margins >= 0, refused, found, raised, shares)
+
+
+def _margins(gate: Gate, states: States, prompts: Sequence[Prompt]) -> np.ndarray:
+    """Return scores above the thresholds ``[N]``."""
+    keys = [p.key for p in prompts]
+    scores = gate.score({x: states.layer(x, keys) for x in gate.layers}).numpy()
+    return np.array([s - gate.threshold(p.language) for s, p in zip(scores, prompts)])
 
 
 def threshold_raises(gate: Gate) -> dict[float, float]:

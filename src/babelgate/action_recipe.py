@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from .action_evidence import evidence_on, threshold_raises
 from .action_file import Actions, save_actions
 from .action_replies import base_replies, direction_prompts, validation_prompts
 from .action_search import Bounds, Evidence, PairTried, SideTried, decide, rank
+from .action_strata import Strata
 from .artifacts import fingerprint, write_json
 from .comparing.contenders import UNTOUCHED, Contender, Routes, Treatment, needed
-from .comparing.replies import reply
-from .comparing.summary import Compared
+from .comparing.replies import Outcomes, reply
 from .completions import reply_limits
 from .config import CalibrateSettings
 from .gate import Gate
@@ -24,7 +24,10 @@ from .interventions.actions import Nothing
 from .judges import Judge
 from .models.chat import ChatModel
 from .plan import Plan, States
-from .types import LABELS
+from .types import LABELS, Outcome
+
+#: The procedure, as a part of the key of what it chose: another one searches again.
+_PROCEDURE = "rates over all validation prompts"
 
 #: Pairs of actions that generate.
 _FINALISTS = 4
@@ -65,15 +68,16 @@ def choose_actions(
     bounds = Bounds(settings.max_harmless_rise, settings.max_degenerate_rise, settings.max_kl)
     folder = settings.out / "actions"
     limits = reply_limits(model, plan.prompts, settings.max_new_tokens)
-    val = validation_prompts(plan, states, settings)
+    val, all_val = validation_prompts(plan, states, settings)
     train = direction_prompts(plan, states, settings, "train")
     replies = base_replies(model, [*train, *val], judge, folder, limits)
     layers = [x for x in direction_blocks(gate, states) if x < model.identity.n_layers]
     refusals = refusal_directions(replies, states, layers)
     fired, silent = candidates(gate, refusals, model.identity.n_layers)
     evidence = evidence_on(
-        model, gate, states, val, replies, [*fired, *silent], folder / "first_tokens.jsonl"
-    )
+        model, gate, states, val, all_val, replies, [*fired, *silent],
+        folder / "first_tokens.jsonl",
+    )  # fmt: skip
     sides, ranked = rank(evidence, fired, silent, bounds)
     finalists = _finalists(ranked)
     contenders = [_contender(pair, one, other, evidence) for pair, one, other in finalists]
@@ -82,9 +86,8 @@ def choose_actions(
     del treatments[UNTOUCHED.name]  # its replies are there already
     outcomes = reply(model, val, treatments, judge, folder / "replies", limits=limits)
     outcomes[UNTOUCHED.name] = replies.to(val)
-    compared = Compared(tuple(val), (base, *contenders), outcomes)
     judged = {
-        pair.key: _judged(pair, contender, compared)
+        pair.key: _judged(pair, contender, evidence.strata(pair.false_alarm), outcomes)
         for (pair, _, _), contender in zip(finalists, contenders)
     }
     pairs = decide([pair for pair, _, _ in ranked], judged, bounds)
@@ -122,7 +125,7 @@ def search_key(gate: Gate, judge: Judge, settings: CalibrateSettings) -> str:
         name for name in CalibrateSettings.model_fields if name.startswith("max_")
     }
     return fingerprint(
-        [gate.provenance.get("key"), judge.name, judge.version,
+        [_PROCEDURE, gate.provenance.get("key"), judge.name, judge.version,
          settings.model_dump(mode="json", include=searched)]
     )  # fmt: skip
 
@@ -150,25 +153,32 @@ def _contender(pair: PairTried, fired: Nothing, silent: Nothing, evidence: Evide
     return Contender(name, "gate", name, treatments[0], treatments[1], routes)
 
 
-def _judged(pair: PairTried, contender: Contender, compared: Compared) -> PairTried:
-    """Return the pair with what its replies did, means over languages."""
+def _judged(
+    pair: PairTried, contender: Contender, strata: Strata, outcomes: Mapping[str, Outcomes]
+) -> PairTried:
+    """Return the pair with what its replies did on all validation prompts, means over languages."""
+    languages = list(dict.fromkeys(p.language for p in strata.prompts))
+    sides = outcomes[contender.fired.name], outcomes[contender.silent.name]
+    base = outcomes[UNTOUCHED.name]
 
-    def rates(method: str, share: str, label: str) -> np.ndarray:
-        return np.array(
-            [compared.cell(method, x, label, share).rate for x in compared.languages]  # type: ignore[arg-type]
-        )
+    def rates(which: Outcome, label: str, one: Outcomes, other: Outcomes) -> np.ndarray:
+        # A harmless prompt that nobody tried counts as refused: a bound must not be kept by luck.
+        untried = 1.0 if label == "harmless" else 0.0
+        shares = one.share(which), other.share(which)
+        return np.array([strata.rate(x, label, *shares, untried=untried) for x in languages])
 
-    name = contender.name
-    gap = rates(name, "refusal", "harmful") - rates(name, "refusal", "harmless")
-    rise = rates(name, "refusal", "harmless") - rates("base", "refusal", "harmless")
+    harmless = rates("refused", "harmless", *sides)
+    gap = rates("refused", "harmful", *sides) - harmless
+    rise = harmless - rates("refused", "harmless", base, base)
     loops = [
-        np.concatenate([rates(m, "degenerate", label) for label in LABELS]) for m in (name, "base")
+        rates("degenerate", label, *sides) - rates("degenerate", label, base, base)
+        for label in LABELS
     ]
     return replace(
         pair,
         judged_selectivity=_over(np.mean, gap),
         judged_harmless_rise=_over(np.max, rise),
-        judged_degenerate_rise=_over(np.mean, loops[0] - loops[1]),
+        judged_degenerate_rise=_over(np.mean, np.concatenate(loops)),
     )
 
 

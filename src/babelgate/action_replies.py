@@ -52,8 +52,8 @@ def base_replies(
 ) -> BaseReplies:
     """Generate and judge the untouched model's replies, keeping them in the folder of a search.
 
-    The replies are where the search for actions looks for the untouched model's. Verdicts have a
-    file of their own, since a file of verdicts holds those of one list of replies.
+    The replies are where the search for actions looks for the untouched model's; their verdicts
+    have a file of their own.
     """
     with progress() as bar:
         task = bar.add_task("base replies", total=len(prompts))
@@ -71,8 +71,10 @@ def base_replies(
     return BaseReplies(tuple(prompts), tuple(made), tuple(verdicts))
 
 
-def validation_prompts(plan: Plan, states: States, settings: CalibrateSettings) -> list[Prompt]:
-    """Return the val prompts that actions are tried on.
+def validation_prompts(
+    plan: Plan, states: States, settings: CalibrateSettings
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Return the val prompts that actions are tried on, and all that these were drawn from.
 
     Those of the targets that have both classes there; without such targets the sources'. Of the
     prompts that thresholds are for: a set of twins is there to train the gate.
@@ -81,7 +83,7 @@ def validation_prompts(plan: Plan, states: States, settings: CalibrateSettings) 
     cells = {(p.language, p.label) for p in pool}
     both = [x for x in plan.targets if all((x, label) in cells for label in LABELS)]
     chosen = pool.select(languages=both or plan.sources)
-    return list(take(chosen, settings.action_prompts, settings.seed))
+    return list(take(chosen, settings.action_prompts, settings.seed)), list(chosen)
 
 
 def direction_prompts(

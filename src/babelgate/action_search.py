@@ -18,11 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from .action_strata import Shares, Strata
 from .errors import UserError
 from .first_token import FirstTokens
 from .interventions.actions import Nothing, Say
 from .probe import fit_probe
 from .types import Prompt
+
+
+#: A bound below this counts as this where an excess is told in units of it.
+_LEAST_UNIT = 0.01
 
 
 class NothingToLearn(UserError):
@@ -113,6 +118,8 @@ class Evidence:
     ``fired`` are the gate's decisions, and ``raised`` those with thresholds raised to a false-alarm
     rate; ``base_refusal`` whether the untouched model's reply refused
     (NaN: unknown); ``tokens`` the first tokens under each candidate by action key, and ``base``.
+    ``shares`` say by rate how often the gate fires on all validation prompts of a cell, of which
+    these are some.
     """
 
     prompts: Sequence[Prompt]
@@ -120,6 +127,11 @@ class Evidence:
     base_refusal: np.ndarray
     tokens: Mapping[str, FirstTokens]
     raised: Mapping[float, np.ndarray] = field(default_factory=dict)
+    shares: Mapping[float | None, Shares] = field(default_factory=dict)
+
+    def strata(self, rate: float | None) -> Strata:
+        """Return what rates over all validation prompts are estimated with."""
+        return Strata(tuple(self.prompts), self.decisions[rate], self.shares.get(rate, {}))
 
     @property
     def decisions(self) -> dict[float | None, np.ndarray]:
@@ -151,12 +163,12 @@ def rank(
 ) -> tuple[list[SideTried], list[tuple[PairTried, Nothing, Nothing]]]:
     """Return every side tried, and every pair, those within the bounds and most selective first.
 
-    Means are over languages first, so that each counts alike.
+    Means are over languages first, so that each counts alike. Rates are of all validation prompts
+    (:mod:`babelgate.action_strata`).
     """
     curve = predicted_refusal(evidence.tokens["base"].refusal, evidence.base_refusal)
     harmful = np.array([p.harmful for p in evidence.prompts])
-    languages = np.array([p.language for p in evidence.prompts])
-    present = list(dict.fromkeys(languages))
+    present = list(dict.fromkeys(p.language for p in evidence.prompts))
     # Compared with predictions, so the untouched model's rates are predictions too: a curve that
     # is off by a little is off alike for both.
     base = evidence.refusal(Nothing(), curve)
@@ -165,9 +177,10 @@ def rank(
     refusal = {a.key: evidence.refusal(a, curve) for a in (*fired, *silent)}
     kl = {a.key: evidence.kl(a) for a in (*fired, *silent)}
 
-    def by_language(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-        return np.array([_mean(values[where & (languages == x)]) for x in present])
+    def rates(rate: float | None, label: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.array([strata[rate].rate(x, label, one, other) for x in present])
 
+    strata = {rate: evidence.strata(rate) for rate in evidence.decisions}
     sides: list[SideTried] = []
     for side, actions, where in (
         ("fired", fired, evidence.fired & harmful),
@@ -189,9 +202,10 @@ def rank(
     pairs = []
     for one, other in itertools.product(fired, silent):
         for rate, decided in evidence.decisions.items():
-            chance = np.where(decided, refusal[one.key], refusal[other.key])
-            rise = by_language(chance, ~harmful) - by_language(base, ~harmful)
-            gap = by_language(chance, harmful) - by_language(chance, ~harmful)
+            chances = refusal[one.key], refusal[other.key]
+            harmless = rates(rate, "harmless", *chances)
+            rise = harmless - rates(rate, "harmless", base, base)
+            gap = rates(rate, "harmful", *chances) - harmless
             damage = np.where(decided, kl[one.key], kl[other.key])[answered]
             cost = _known(_mean(damage))
             highest = float(np.nanmax(rise))
@@ -210,30 +224,37 @@ def decide(
 ) -> list[PairTried]:
     """Return all pairs with the finalists' judged values put in, and one of them chosen.
 
-    The chosen pair is the finalist of highest judged selectivity within the bounds; where none is
-    within, the one that exceeds them least.
+    The chosen pair is the finalist of highest judged selectivity within the bounds. Where none is
+    within: the one that breaks the fewest bounds, of those the one that exceeds them least (summed,
+    each in units of its bound), of those the most selective.
+
+    Raises:
+        UserError: if there are no finalists.
     """
 
-    def excess(pair: PairTried) -> float:
-        found = (pair.judged_harmless_rise, pair.judged_degenerate_rise)
-        limits = (bounds.harmless_refusal, bounds.degenerate)
-        # What nobody could judge is not known to be harmless.
-        return sum(
-            np.inf if rise is None else max(rise - limit, 0.0) for rise, limit in zip(found, limits)
+    def excesses(pair: PairTried) -> list[float]:
+        """Return by how much each bound is broken, in units of the bound."""
+        # What nobody could judge is not known to be harmless; fixed words have no divergence.
+        found = (
+            (pair.judged_harmless_rise, bounds.harmless_refusal, np.inf),
+            (pair.judged_degenerate_rise, bounds.degenerate, np.inf),
+            (pair.kl, bounds.kl, 0.0),
         )
+        return [
+            unknown if value is None else max(value - limit, 0.0) / max(abs(limit), _LEAST_UNIT)
+            for value, limit, unknown in found
+        ]
 
-    judged = [
-        replace(pair, within=excess(pair) == 0 and (pair.kl is None or pair.kl <= bounds.kl))
-        for pair in finalists.values()
-    ]
+    judged = [replace(pair, within=not any(excesses(pair))) for pair in finalists.values()]
     if not judged:
         raise UserError("no pair of actions was judged, so none can be chosen")
 
-    def merit(pair: PairTried) -> float:
+    def order(pair: PairTried) -> tuple[int, float, float]:
+        broken = [x for x in excesses(pair) if x > 0]
         gap = pair.judged_selectivity
-        return -np.inf if gap is None else gap
+        return len(broken), round(sum(broken), 6), np.inf if gap is None else -gap
 
-    best = min(judged, key=lambda p: (not p.within, round(excess(p), 6), -merit(p)))
+    best = min(judged, key=order)
     found = {p.key: replace(p, chosen=p is best) for p in judged}
     return [found.get(p.key, p) for p in pairs]
 
