@@ -53,6 +53,18 @@ def refusal_directions(
     ]
 
 
+def distinct(
+    fired: Sequence[Nothing], silent: Sequence[Nothing]
+) -> tuple[list[Nothing], list[Nothing]]:
+    """Return both sides with each action once, by what it does (its key), under its first name.
+
+    Replies are kept by name, so that one action under two names would be generated twice.
+    """
+    first: dict[str, Nothing] = {}
+    sides = [{a.key: first.setdefault(a.key, a) for a in side} for side in (fired, silent)]
+    return list(sides[0].values()), list(sides[1].values())
+
+
 def candidates(
     gate: Gate, refusals: Sequence[Direction], n_layers: int
 ) -> tuple[list[Nothing], list[Nothing]]:
@@ -82,4 +94,4 @@ def candidates(
             ProjectOut(f"project-refusal-{direction.layer}-one-block", layers=(direction.layer,),
                        direction=direction)
         )  # fmt: skip
-    return fired, silent
+    return distinct(fired, silent)
