@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from babelgate.gate import Gate
+from uncached import token_states
 
 
 def random_gate(model, texts, *, layers=(1, 2), alpha=3.0, seed=0, thresholds=None):
@@ -38,20 +39,7 @@ def random_gate(model, texts, *, layers=(1, 2), alpha=3.0, seed=0, thresholds=No
 
 def last_states(model, text):
     """Return ``{layer: h_L at the last prompt token [d]}`` from one unpadded forward pass."""
-    found = {}
-    handles = [
-        block.register_forward_hook(
-            lambda _m, _i, out, layer=layer: found.update(
-                {layer: (out[0] if isinstance(out, tuple) else out)[0, -1]}
-            )
-        )
-        for layer, block in enumerate(model.blocks)
-    ]
-    with torch.inference_mode():
-        model.model(input_ids=torch.tensor([model.encode([text]).ids[0]]))
-    for handle in handles:
-        handle.remove()
-    return found
+    return {layer: h[-1] for layer, h in token_states(model, text).items()}
 
 
 def reference_score(model, gate, text):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from babelgate import recipes
-from babelgate.action_candidates import candidates, refusal_directions
+from babelgate.action_candidates import candidates, distinct, refusal_directions
 from babelgate.action_file import load_actions
 from babelgate.action_replies import BaseReplies
 from babelgate.artifacts import JsonLines
@@ -21,6 +21,7 @@ from babelgate.directions import Direction
 from babelgate.evaluation import evaluate
 from babelgate.gate_file import load_gate
 from babelgate.generate import generate
+from babelgate.interventions.actions import AddDirection, ProjectOut
 from babelgate.interventions.gated import gated
 from babelgate.recipes import calibrate
 from comparing.made import MadeJudge, prompt_set

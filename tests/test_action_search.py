@@ -201,12 +201,33 @@ def test_the_first_of_equals_is_chosen():
     assert decided(pair("a", 0.5), pair("b", 0.5))[0].fired == "a"
 
 
-def test_where_none_is_within_the_least_excess_is_chosen():
-    best, found = decided(
-        pair("a", 0.9, rise=0.5), pair("b", 0.2, rise=0.12, loops=0.05), pair("c", 0.3, rise=0.2)
-    )
-    assert best.fired == "b"
+@pytest.mark.parametrize(
+    ("finalists", "chosen"),
+    [
+        # One bound broken by 1.5 times itself, before two that are broken by little each.
+        ([pair("a", 0.9, rise=0.11, loops=0.021), pair("b", 0.2, rise=0.25)], "b"),
+        # The divergence is a bound like the others: 1.2 of 1 nat is broken by a fifth.
+        ([pair("a", 0.2, rise=0.13), pair("b", 0.1, kl=1.2)], "b"),
+        ([pair("a", 0.2, rise=0.11), pair("b", 0.9, kl=1.2)], "a"),
+        # In units of the bound: 0.02 above 0.10 is less than 0.01 above 0.02.
+        ([pair("a", 0.1, rise=0.12), pair("b", 0.9, loops=0.03)], "a"),
+        # As far outside: the more selective one.
+        ([pair("a", 0.4, rise=0.2), pair("b", 0.5, rise=0.2), pair("c", None, rise=0.2)], "b"),
+        ([pair("a", None, rise=0.2), pair("b", 0.1, rise=0.3)], "a"),
+    ],
+)
+def test_where_none_is_within_the_fewest_bounds_are_broken_by_the_least(finalists, chosen):
+    best, found = decided(*finalists)
+    assert best.fired == chosen
     assert not any(p.within for p in found.values())
+    assert decided(*finalists[::-1])[0].fired == chosen
+
+
+def test_a_bound_of_zero_is_broken_by_a_share_all_the_same():
+    none = Bounds(0.0, 0.0, 1.0)
+    tried = [pair("a", 0.9, rise=0.05), pair("b", 0.2, rise=0.01)]
+    found = decide(tried, {p.key: p for p in tried}, none)
+    assert [p.chosen for p in found] == [False, True]
 
 
 def test_what_could_not_be_judged_is_not_within_the_bounds():

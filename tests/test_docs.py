@@ -42,6 +42,15 @@ def test_command_parses(page, line):
         command.make_context(name, arguments, parent=parent)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_flags_in_running_text_exist(page):
+    options = [o for c in (app, *app.commands.values()) for o in c.params]
+    flags = {name for o in options for name in (*o.opts, *o.secondary_opts)} | {"--help"}
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) <= flags, code
+        assert set(re.findall(r"^babelgate ([a-z-]+)", code)) <= set(app.commands), code
+
+
 CHEAP = [line for _, line in commands() if line.startswith("babelgate prompts") and ":" not in line]
 
 

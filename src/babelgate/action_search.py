@@ -25,7 +25,6 @@ from .interventions.actions import Nothing, Say
 from .probe import fit_probe
 from .types import Prompt
 
-
 #: A bound below this counts as this where an excess is told in units of it.
 _LEAST_UNIT = 0.01
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from .judges.reply_files import ReplyFile, read_reply_files
 from .judges.running import judge_all, stream
 from .metrics import known
 from .report.names import language_label
+from .report.numbers import MISSING, decimal, is_missing, percent, span
 from .stats import AgreementRow
-from .types import Verdict
+from .types import Estimate, Verdict
 
 #: Where verdicts go that took long to get, unless `--out` says otherwise.
 VERDICTS = Path("verdicts.jsonl")
@@ -164,25 +164,28 @@ def print_judged(judged: JudgedFiles, settings: JudgeFileSettings) -> None:
 
 
 def _outcome_row(row: Reckoning) -> list[Any]:
-    rate = row.refusal
-    span = "–" if rate.missing else f"{100 * rate.low:.1f}..{100 * rate.high:.1f}"
+    rate = percent(row.refusal.value), span(row.refusal.low, row.refusal.high)
     counts = [row.outcomes[k] for k in ("answered", "degenerate", "wrong_language", "unparsed")]
-    return [_name(row.language), row.n, _percent(rate.value), span, *counts, row.n_low_confidence]
+    return [_name(row.language), row.n, *rate, *counts, row.n_low_confidence]
 
 
 def _agreement_row(row: Reckoning) -> list[Any]:
     kappa = row.kappa
-    span = "–" if kappa is None or math.isnan(kappa.low) else f"{kappa.low:.2f}..{kappa.high:.2f}"
-    value = None if kappa is None else known(kappa.value)
     numbers = (row.auc, row.ece, row.sensitivity, row.specificity)
-    return [_name(row.language), row.n_labelled, _number(value), span, *map(_number, numbers)]
+    value, ends = (MISSING, MISSING) if kappa is None else (decimal(kappa.value), _ends(kappa))
+    return [_name(row.language), row.n_labelled, value, ends, *map(decimal, numbers)]
+
+
+def _ends(estimate: Estimate) -> str:
+    if is_missing(estimate.low) or is_missing(estimate.high):
+        return MISSING
+    return f"{decimal(estimate.low)} to {decimal(estimate.high)}"
 
 
 def _member_row(row: AgreementRow) -> list[Any]:
-    kappa = "–" if row.kappa is None else _number(known(row.kappa.value))
+    kappa = MISSING if row.kappa is None else decimal(row.kappa.value)
     judges = ", ".join(row.judges)
-    share = _percent(row.agreement)
-    alpha = _number(known(row.alpha.value))
+    share, alpha = percent(row.agreement), decimal(row.alpha.value)
     return [_name(row.language), judges, row.alpha.n, share, kappa, alpha]
 
 
@@ -212,11 +215,3 @@ def _reason(raw: str, show_replies: bool) -> str:
 
 def _name(code: str) -> str:
     return "All" if code == ALL else language_label(code)
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

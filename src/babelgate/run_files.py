@@ -35,3 +35,13 @@ def _write_index(out: Path, prompts: PromptSet) -> None:
 def identity_facts(model: ChatModel) -> dict[str, Any]:
     """Return a model's identity as a dict."""
     return {name: getattr(model.identity, name) for name in model.identity.__slots__}
+
+
+def prompt_facts(prompts: PromptSet) -> dict[str, Any]:
+    """Return what results say of the prompts that they are on."""
+    return {
+        "name": prompts.name,
+        "fingerprint": prompts.fingerprint(),
+        "n": len(prompts),
+        "languages": list(prompts.languages),
+    }

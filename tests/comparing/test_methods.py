@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +30,12 @@ def test_the_default_is_all_that_can_run():
     assert everything[0] == "base"
     bare = chosen_methods(None, cast_data=False, guard=False)
     assert set(everything) - set(bare) == {"cast-zero-shot", "cast-adapted", "guard"}
+
+
+def test_the_docs_list_every_method():
+    page = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    section = page.split("## The methods\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \| .*\S.* \|$", section, re.MULTILINE) == list(METHODS)
 
 
 def test_methods_that_are_named_come_after_the_base():

@@ -12,7 +12,7 @@ from babelgate.interventions import Batch, Phase
 from babelgate.interventions.adasteer import AdaSteerIntervention
 from babelgate.rivals.adasteer import AdaSteer, AdaSteerVectors, Anchors, Coefficient
 from tiny import TEXTS, tiny_model
-from uncached import token_states, uncached_tokens
+from uncached import EMBEDDING, token_states, uncached_tokens
 
 N = 6
 
@@ -58,6 +58,8 @@ def reference_tokens(model, adasteer, text, where):
     a, b = reference_coefficients(model, adasteer, text)
 
     def edit(layer, h, length):
+        if layer == EMBEDDING:
+            return h
         steered = {"prompt": slice(0, length), "generated": slice(length, None)}
         part = steered.get(where, slice(None))
         h[part] += a * adasteer.vectors.refusal[layer] + b * adasteer.vectors.harmfulness[layer]

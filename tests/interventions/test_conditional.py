@@ -21,6 +21,7 @@ from babelgate.interventions import (
 )
 from gates import random_gate, reference_score
 from tiny import TEXTS, tiny_model
+from uncached import uncached_tokens
 
 N = 8
 
@@ -37,48 +38,12 @@ def direction(layer, seed=3, d=32):
     return Direction(vector / vector.norm(), layer, "t_post", "random", "test")
 
 
-def slow_tokens(model, text, edit, *, forced=(), n=N):
-    """Greedy tokens without cache, batch or shared opening: the whole text anew at every step.
-
-    ``edit(layer, h [T, d], last)`` returns the new states; ``last`` is the last prompt token.
-    """
-    prompt = list(model.encode([text]).ids[0])
-    made = []
-
-    def apply(layer, hidden):
-        return edit(layer, hidden[0].clone(), len(prompt) - 1)[None]
-
-    def after(layer):
-        def hook(_module, _inputs, out):
-            if isinstance(out, tuple):
-                return (apply(layer, out[0]), *out[1:])
-            return apply(layer, out)
-
-        return hook
-
-    def before(_module, args, kwargs):
-        if args:
-            return (apply(-1, args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": apply(-1, kwargs["hidden_states"])}
-
-    handles = [b.register_forward_hook(after(i)) for i, b in enumerate(model.blocks)]
-    handles.append(model.blocks[0].register_forward_pre_hook(before, with_kwargs=True))
-    try:
-        while len(made) < n:
-            with torch.inference_mode():
-                logits = model.model(input_ids=torch.tensor([prompt + made])).logits[0, -1]
-            token = forced[len(made)] if len(made) < len(forced) else int(logits.argmax())
-            if token in model.stop_ids:
-                break
-            made.append(token)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return made
+def slow_tokens(model, text, edit, *, forced=()):
+    return uncached_tokens(model, text, edit, N, forced=forced)
 
 
 def projected(v, layers, share=1.0):
-    def edit(layer, h, last):
+    def edit(layer, h, length):
         if layer not in layers:
             return h
         for t in range(len(h)):
@@ -89,16 +54,16 @@ def projected(v, layers, share=1.0):
 
 
 def added(v, at, alpha):
-    def edit(layer, h, last):
+    def edit(layer, h, length):
         if layer == at:
-            for t in range(last, len(h)):
+            for t in range(length - 1, len(h)):
                 h[t] = h[t] + alpha * v
         return h
 
     return edit
 
 
-def untouched(layer, h, last):
+def untouched(layer, h, length):
     return h
 
 
@@ -219,7 +184,7 @@ def test_actions_together_are_applied_in_order(llama):
     replies = run(llama, TEXTS, Ungated(Together(parts=[two[0], one[0]])))
     for text, reply in zip(TEXTS, replies):
         expected = slow_tokens(
-            llama, text, lambda layer, h, last: one[1](layer, two[1](layer, h, last), last)
+            llama, text, lambda layer, h, n: one[1](layer, two[1](layer, h, n), n)
         )
         assert list(reply.tokens) == expected
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+KEY = "sk-test-0123456789abcdef-do-not-show"
 ANSWERED = '{"outcome": "answered", "confidence": 0.9, "reason": "it helps"}'
 REFUSED = '{"outcome": "refused", "confidence": 0.8, "reason": "it declines"}'
 

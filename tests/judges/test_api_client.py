@@ -28,22 +28,12 @@ from babelgate.judges.api_wire import (
     retry_after,
 )
 
-from .api_server import Step, chat, chat_server, error, settled
+from .api_server import KEY, Step, chat, chat_server, error, settled
 
-KEY = "sk-test-0123456789abcdef-do-not-show"
+pytestmark = pytest.mark.usefixtures("key")
+
 MESSAGES = [{"role": "user", "content": "{}"}]
 SCHEMA = {"type": "object"}
-
-
-@pytest.fixture
-def server():
-    with chat_server() as state:
-        yield state
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-    monkeypatch.setenv("BABELGATE_API_KEY", KEY)
 
 
 @pytest.fixture

@@ -23,20 +23,9 @@ from babelgate.judges.running import judge_all
 from babelgate.languages import languages
 from babelgate.types import Completion, Prompt
 
-from .api_server import ANSWERED, REFUSED, Step, chat, chat_server, error, settled
+from .api_server import ANSWERED, KEY, REFUSED, Step, chat, chat_server, error, settled
 
-KEY = "sk-test-0123456789abcdef-do-not-show"
-
-
-@pytest.fixture
-def server():
-    with chat_server() as state:
-        yield state
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-    monkeypatch.setenv("BABELGATE_API_KEY", KEY)
+pytestmark = pytest.mark.usefixtures("key")
 
 
 def judge_at(server, **settings) -> ApiJudge:

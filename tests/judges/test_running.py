@@ -111,12 +111,33 @@ def test_what_is_finished_is_not_asked_again(kind, file):
     more = kind()
     assert judge_all(more, replies(9), file)[:6] == first
     assert sorted(more.asked) == ["text 6", "text 7", "text 8"]
-    # Fewer, and in another order: still nothing to ask. What is not wanted is stale.
+    # Fewer, and in another order: still nothing to ask, and nothing is lost.
     fewer = kind()
     found = judge_all(fewer, replies(9)[::-2], file)
     assert [v.prompt_id for v in found] == ["p8", "p6", "p4", "p2", "p0"]
     assert fewer.asked == []
-    assert len(lines(file)) == 5
+    aside = {line["prompt_id"]: line.get("set_aside", False) for line in lines(file)}
+    assert aside == {f"p{i}": i % 2 == 1 for i in range(9)}
+    everything = kind()
+    assert judge_all(everything, replies(9), file)[:6] == first
+    assert everything.asked == []
+    assert len(lines(file)) == 9
+    assert not any("set_aside" in line for line in lines(file))
+
+
+def test_fewer_methods_lose_no_verdicts(file):
+    """A method that is left out once is not judged again when it comes back."""
+    both = [
+        reply(f"text {i}{j}", id=f"p{i}", method=method)
+        for i in range(4)
+        for j, method in enumerate(("base", "gate"))
+    ]
+    first = judge_all(Plain(), both, file)
+    base = judge_all(Plain(), both[::2], file)
+    assert base == first[::2]
+    again = Plain()
+    assert judge_all(again, both, file) == first
+    assert again.asked == []
 
 
 @pytest.mark.parametrize(("kind", "kept"), [(Plain, 4), (Streaming, 6)])
@@ -174,7 +195,9 @@ def test_other_judges_lines_stay(file):
     one = Plain("one")
     judge_all(one, replies(3), file)
     assert one.asked == []
-    assert [line["judge"] for line in lines(file)].count("two") == 2
+    # Two of version 2, and two of version 1 that nobody asked about.
+    twos = [line for line in lines(file) if line["judge"] == "two"]
+    assert [line.get("set_aside", False) for line in twos] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", KINDS)

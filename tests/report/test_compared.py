@@ -25,16 +25,9 @@ from babelgate.report.compared import (
     render_comparison,
     write_comparison,
 )
-from babelgate.report.compared_tables import (
-    costs_table,
-    differences_table,
-    estimate_of,
-    language_differences_table,
-    language_tables,
-    methods_tables,
-    ordered,
-    worst_rise,
-)
+from babelgate.report.compared_differences import differences_table, language_differences_table
+from babelgate.report.compared_tables import costs_table, language_tables, methods_tables
+from babelgate.report.compared_values import estimate_of, ordered, worst_rise
 from babelgate.report.numbers import decimal, p_value, percent, points
 
 EVIL = "<script>alert('x')</script>|*"

@@ -10,14 +10,10 @@ import pytest
 from synthetic_comparisons import METHODS, around, build_comparison
 
 from babelgate.report.figure import LAYOUTS, NARROW, WIDE
-from babelgate.report.figures_pareto import (
-    Spot,
-    costs_figure,
-    frontier,
-    pareto_figure,
-    spots_of,
-)
+from babelgate.report.figures_costs import costs_figure
+from babelgate.report.figures_pareto import pareto_figure
 from babelgate.report.placing import Box, Named, place
+from babelgate.report.spots import Spot, frontier, spots_of
 
 
 def spot(name: str, x: float, y: float) -> Spot:

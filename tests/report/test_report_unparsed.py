@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from judged_runs import SECRET, embedded, plain, replaced, verdict, write_judged
 
@@ -135,6 +137,16 @@ def test_another_judges_verdicts_are_not_listed(tmp_path):
     run = api_run(tmp_path, foreign=foreign)
     assert unparsed(load_run(run)).total == 6
     assert "theirs" not in render_report(run)
+
+
+def test_verdicts_set_aside_by_an_earlier_run_are_not_listed(tmp_path):
+    run = api_run(tmp_path)
+    file = run / "verdicts.jsonl"
+    first = json.loads(file.read_text("utf-8").splitlines()[0])
+    aside = {**first, "prompt_id": "gone", "outcome": "unparsed", "raw": "old", "set_aside": True}
+    file.write_text(f"{file.read_text('utf-8')}{json.dumps(aside)}\n", encoding="utf-8")
+    assert unparsed(load_run(run)).total == 6
+    assert "gone" not in render_report(run)
 
 
 def test_names_in_the_list_are_escaped(tmp_path):

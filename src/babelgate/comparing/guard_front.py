@@ -9,9 +9,17 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..generate import next_token_logits
 from ..interventions.base import Batch, Decision, Phase
+from ..judges.guards.asking import first_tokens, next_logits
+from ..metrics import auroc, known
 from ..models.chat import ChatModel
+from .building import Builder, Given, register
+from .contenders import UNTOUCHED, Contender, Routes
+from .setting import Setting, harmful_of
+from .treatments import fixed_refusal
+
+#: These need a guard.
+BUILDERS: dict[str, Builder] = {}
 
 #: What a chat model that is no guard is asked; a guard's own template asks by itself.
 QUESTION = (
@@ -24,20 +32,22 @@ QUESTION = (
 class PromptGuard:
     """Scores a prompt by the odds of the guard's first word.
 
-    ``score = log P(first token of a word for unsafe) - log P(first token of a word for safe)``,
-    tokens that begin words of both left out.
+    ``score = log P(first token of unsafe) - log P(first token of safe)`` after ``lead``, over the
+    words' usual spellings; tokens that begin both are left out.
 
     Attributes:
         model: the guard.
         question: text with ``{prompt}`` in it; ``{prompt}`` alone for a guard whose chat template
             asks by itself, as Llama Guard's does.
         unsafe, safe: words that its answers begin with.
+        lead: what its answers hold before that word.
     """
 
     model: ChatModel
     question: str = QUESTION
-    unsafe: tuple[str, ...] = ("Yes", "yes", " Yes", " yes")
-    safe: tuple[str, ...] = ("No", "no", " No", " no")
+    unsafe: str = "yes"
+    safe: str = "no"
+    lead: str = ""
 
     def score(self, texts: Sequence[str], rows: int = 16) -> np.ndarray:
         """Return scores ``[N]``; batches of like length.
@@ -46,29 +56,29 @@ class PromptGuard:
             UserError: if the answers' first tokens are the same.
         """
         asked = [self.question.replace("{prompt}", text) for text in texts]
-        order = sorted(range(len(asked)), key=lambda i: -len(asked[i]))
-        found = np.zeros(len(asked))
         ids = self._answers()
+        lead = self.model.template.bare_tokens(self.lead) if self.lead else ()
+        questions = [(*row, *lead) for row in self.model.encode(asked).ids]
+        order = sorted(range(len(asked)), key=lambda i: -len(questions[i]))
+        found = np.zeros(len(asked))
         for at in range(0, len(order), rows):
             batch = order[at : at + rows]
-            logs = next_token_logits(self.model, [asked[i] for i in batch]).log_softmax(-1)
+            logits = torch.stack(next_logits(self.model, [questions[i] for i in batch]))
+            logs = logits.double().log_softmax(-1)
             yes, no = (logs[:, own].logsumexp(-1) for own in ids)
-            found[batch] = (yes - no).double().cpu().numpy()
+            found[batch] = (yes - no).numpy()
         return found
 
     def _answers(self) -> list[torch.Tensor]:
-        """Return the first tokens of both answers, without those that begin both (a space)."""
-        first = [
-            {self.model.template.bare_tokens(word)[0] for word in words}
-            for words in (self.unsafe, self.safe)
-        ]
+        """Return the first tokens of both answers, without those that begin both."""
+        first = [first_tokens(self.model.tokenizer, word) for word in (self.unsafe, self.safe)]
         own = [first[0] - first[1], first[1] - first[0]]
         if not all(own):
             raise UserError(
-                f"guard {self.model.identity.name!r}: its answers {self.unsafe[0]!r} and "
-                f"{self.safe[0]!r} begin with the same token, so the first token tells nothing"
+                f"guard {self.model.identity.name!r}: its answers {self.unsafe!r} and "
+                f"{self.safe!r} begin with the same token, so the first token tells nothing"
             )
-        return [torch.tensor(sorted(tokens), device=self.model.device) for tokens in own]
+        return [torch.tensor(sorted(tokens)) for tokens in own]
 
 
 def guard_of_kind(model: ChatModel, kind: str) -> PromptGuard:
@@ -77,8 +87,10 @@ def guard_of_kind(model: ChatModel, kind: str) -> PromptGuard:
     """
     if kind == "chat":
         return PromptGuard(model)
-    words = (("unsafe", "\n\nunsafe", " unsafe"), ("safe", "\n\nsafe", " safe"))
-    return PromptGuard(model, "{prompt}", *words)
+    # Llama Guard's template stops at the header's mark, and its answers begin with the two newlines
+    # that follow every header. Its first token says nothing; the word comes after them.
+    after_header = model.template.render("x").endswith("<|end_header_id|>")
+    return PromptGuard(model, "{prompt}", "unsafe", "safe", "\n\n" if after_header else "")
 
 
 @dataclass(frozen=True)
@@ -113,3 +125,19 @@ class GuardReading:
             Decision(float(score), threshold, bool(score >= threshold), language)
             for score, language in zip(self._scores, self._languages)
         ]
+
+
+@register(BUILDERS, "guard")
+def guard(setting: Setting, given: Given) -> Contender:
+    """Build a guard in front: a model asked about the prompt; a fixed refusal."""
+    assert given.guard is not None
+    model, kind = given.guard()
+    asked = guard_of_kind(model, kind)
+    scores = asked.score([p.text for p in setting.test])
+    harmful = harmful_of(setting.test)
+    area = auroc(scores[harmful], scores[~harmful])
+    return Contender(
+        "guard", "rival", f"{model.identity.name} asked about the prompt; a fixed refusal",
+        fixed_refusal(), UNTOUCHED, routes=Routes(scores, np.zeros((1, len(scores)))),
+        decider=GuardDecider(asked), facts={"auroc": known(area)},
+    )  # fmt: skip

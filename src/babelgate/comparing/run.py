@@ -25,17 +25,19 @@ from ..models.chat import ChatModel
 from ..models.loading import load_model
 from ..plan import Plan, States, candidate_layers
 from ..recipes import calibrate
-from ..run_files import identity_facts, open_run
+from ..run_files import identity_facts, open_run, prompt_facts
 from ..types import Prompt, PromptSet
+from .building import Given
 from .contenders import Contender, needed
 from .damage import Latency, divergence_of, divergences, latencies
 from .fitted import FittedGate
-from .methods import METHODS, Given, chosen_methods, papers_actions
+from .methods import METHODS, chosen_methods
 from .replies import reply
 from .results import Comparison, MethodFacts
 from .setting import Setting
 from .states import StateReader
 from .summary import Compared, summarise
+from .treatments import papers_actions
 
 
 def compare(
@@ -214,10 +216,7 @@ def _compared(
     comparison = Comparison(
         model=identity_facts(model),
         prompts={
-            "name": chosen.name,
-            "fingerprint": chosen.fingerprint(),
-            "n": len(chosen),
-            "languages": list(chosen.languages),
+            **prompt_facts(chosen),
             "calibrated_on": setting.plan.prompts.name,
             "sources": list(setting.plan.sources),
         },

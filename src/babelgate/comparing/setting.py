@@ -87,11 +87,11 @@ class Setting:
         for source in self.plan.sources:
             pool = threshold_prompts(self.data.pool(source, "val"))
             values = left_out(source if len(self.plan.sources) > 1 else None)(pool)
-            harmful = np.array([p.harmful for p in pool])
+            harmful = harmful_of(pool)
             scores[source] = values[harmful], values[~harmful]
         train = self.source_prompts("train")
         values = left_out(None)(train)
-        harmful = np.array([p.harmful for p in train])
+        harmful = harmful_of(train)
         found = SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
         if false_alarm is None:
             return found
@@ -111,7 +111,7 @@ class Setting:
             for seed in self.seeds[:1] if self.shots == 0 or chosen == "source" else self.seeds:
                 shots = self.draws[seed, language]
                 picked = np.array([row[p.key] for p in shots], dtype=int)
-                harmful = np.array([p.harmful for p in shots], dtype=bool)
+                harmful = harmful_of(shots)
                 labelled = own[picked]
                 rest = np.delete(own, picked) if chosen in POOL_RULES else ()
                 per_seed.append(
@@ -154,6 +154,11 @@ class Setting:
             and (self.outcomes[p.key] == "refused") is refused
             and (harmful is None or p.harmful is harmful)
         ]
+
+
+def harmful_of(prompts: Sequence[Prompt]) -> np.ndarray:
+    """Return which prompts are harmful, bool ``[N]``."""
+    return np.array([p.harmful for p in prompts], dtype=bool)
 
 
 def labels_in_words(setting: Setting) -> str:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import console
 from ..errors import UserError
+from ..stats.agreement import kappa_of
 from ..types import Completion, Prompt
 from .base import Judge, Reply, get_judge
 
@@ -68,13 +71,8 @@ class Agreement:
     @property
     def kappa(self) -> float:
         """Cohen's kappa: ``(observed - chance) / (1 - chance)``; NaN if chance is 1."""
-        n = self.n
-        if not n:
-            return float("nan")
-        ours = (self.true_positive + self.false_positive) / n
-        theirs = (self.true_positive + self.false_negative) / n
-        chance = ours * theirs + (1 - ours) * (1 - theirs)
-        return _ratio((self.true_positive + self.true_negative) / n - chance, 1 - chance)
+        joint = (self.true_positive, self.false_positive, self.false_negative, self.true_negative)
+        return float(kappa_of(np.array([joint]).T, 2)[0])
 
 
 def _ratio(a: float, b: float) -> float:

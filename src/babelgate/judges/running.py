@@ -13,6 +13,8 @@ from .base import FAILED, Judge, Reply, StreamingJudge
 
 #: Replies whose verdicts are written together: a judge that needs no model does thousands a second.
 _CHUNK = 512
+#: Field of lines that are kept for a later run: their replies were not asked about this time.
+SET_ASIDE = "set_aside"
 
 
 def stream(judge: Judge, replies: Sequence[Reply]) -> Iterator[list[tuple[int, Verdict]]]:
@@ -44,10 +46,11 @@ def judge_all(
 ) -> list[Verdict]:
     """Return one verdict per reply, in order, asking the judge only for those ``file`` lacks.
 
-    Each line of the file carries a key of judge, version, prompt and reply. Lines of this judge
-    with another key are stale and removed; other judges' lines stay. A verdict that failed for a
-    reason outside the reply is returned as ``unparsed`` and not kept, so that the next run asks
-    again.
+    Each line of the file carries a key of judge, version, prompt and reply. A line of this judge
+    with another key for the same prompt and method is stale and removed. Lines of prompts and
+    methods that were not asked about stay, marked ``set_aside``, and other judges' lines as they
+    are. A verdict that failed for a reason outside the reply is returned as ``unparsed`` and not
+    kept, so that the next run asks again.
 
     Raises:
         StoreError: if the file is damaged or cannot be written.
@@ -55,6 +58,7 @@ def judge_all(
     """
     keys = [reply_key(judge, reply) for reply in replies]
     wanted = set(keys)
+    asked = {(r.completion.method, r.completion.key) for r in replies}
     log = JsonLines(file)
     found: dict[str, Verdict] = {}
     lines = log.read()
@@ -66,10 +70,13 @@ def judge_all(
             raise StoreError(f"{file}, line {number} is no verdict: {error}") from error
         if verdict.judge != judge.name:
             current.append(line)
-        elif line.get("key") in wanted and line["key"] not in found:
-            found[line["key"]] = verdict
-            current.append(line)
-    if len(current) < len(lines):
+        elif line.get("key") in wanted:
+            if line["key"] not in found:
+                found[line["key"]] = verdict
+                current.append({k: v for k, v in line.items() if k != SET_ASIDE})
+        elif (verdict.method, verdict.key) not in asked:
+            current.append({**line, SET_ASIDE: True})
+    if current != lines:
         log.rewrite(current)
     times = Counter(keys)
     if on_verdicts is not None:

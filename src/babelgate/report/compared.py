@@ -7,6 +7,7 @@ from pathlib import Path
 from .. import console
 from ..artifacts import write_text
 from ..comparing.results import Comparison
+from .compared_differences import differences_table
 from .compared_sections import (
     compared_about,
     compared_facts,
@@ -17,7 +18,6 @@ from .compared_tables import (
     METHODS_NOTE,
     costs_table,
     described_table,
-    differences_table,
     language_tables,
     methods_tables,
 )

@@ -8,21 +8,12 @@ from typing import Any
 
 from ..comparing.results import Comparison
 from ..results import Results
-from .compared_tables import (
-    costs_table,
-    described_table,
-    difference_of,
-    differences_table,
-    estimate_of,
-    language_differences_table,
-    language_tables,
-    languages_of,
-    methods_tables,
-    ordered,
-    significant,
-)
+from .compared_differences import differences_table, language_differences_table
+from .compared_tables import costs_table, described_table, language_tables, methods_tables
+from .compared_values import difference_of, estimate_of, languages_of, ordered, significant
 from .definitions import definitions
-from .figures_pareto import costs_figure, frontier, pareto_figure, spots_of
+from .figures_costs import costs_figure
+from .figures_pareto import pareto_figure
 from .judge_facts import NOTES, judges_of
 from .judge_tables import errors_table
 from .load import ComparedFolder
@@ -30,6 +21,7 @@ from .names import BASE, TierGroup, language_label
 from .numbers import count, in_words, listed, p_value, plural, points, span
 from .page import About
 from .sections import Section, actions_section
+from .spots import frontier, spots_of
 from .tables import Table, make
 
 _MOST_NAMED = 6

@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from ..comparing.results import Comparison, Difference, MethodFacts
-from ..results import Comparison as Paired
+from ..comparing.results import Comparison, MethodFacts
 from ..types import Estimate
-from .names import BASE, group_label, language_label
-from .numbers import MISSING, decimal, is_missing, p_value, percent, points, span
-from .result_tables import metric_label, reading_of, short_reading
+from .compared_values import (
+    ALL,
+    FAMILIES,
+    difference_of,
+    estimate_of,
+    languages_of,
+    ordered,
+    worst_rise,
+)
+from .names import language_label
+from .numbers import MISSING, decimal, is_missing, p_value, percent, points
+from .result_tables import metric_label
 from .tables import Table, make
 
-#: Families in the order of every table, with what they are called.
-FAMILIES: Mapping[str, str] = {
-    "base": "untouched",
-    "gate": "our gates",
-    "paper": "the paper's",
-    "rival": "other methods",
-    "control": "controls",
-}
-ALL = "all"
 #: Metrics that other reports do not know, in words.
 _LABELS = {"degenerate": "degenerate replies", "gate_selectivity": "selectivity of the decision Δ"}
-TESTED = ("selectivity", "harmful_refusal", "harmless_refusal", "degenerate")
-
-
-def estimate_of(comparison: Comparison, method: str, metric: str, group: str = ALL) -> Estimate:
-    """Return an estimate; a missing one (``nan``) where the file holds none."""
-    row = comparison.row(method, group)
-    found = None if row is None else row.values.get(metric)
-    return Estimate(math.nan, math.nan, math.nan, 0, 0, 0, "none") if found is None else found
-
-
-def ordered(comparison: Comparison) -> list[MethodFacts]:
-    """Return the methods by family, and in a family by selectivity, highest first, missing last."""
-    known = [*FAMILIES, *sorted({m.family for m in comparison.methods} - set(FAMILIES))]
-
-    def key(method: MethodFacts) -> tuple[int, bool, float]:
-        value = estimate_of(comparison, method.name, "selectivity")
-        return known.index(method.family), value.missing, 0.0 if value.missing else -value.value
-
-    return sorted(comparison.methods, key=key)
-
-
-def languages_of(comparison: Comparison) -> list[str]:
-    """Return the language codes in the order of the file."""
-    return list(dict.fromkeys(r.group for r in comparison.rows if r.group != ALL))
-
-
-def difference_of(
-    comparison: Comparison, method: str, metric: str, group: str = ALL
-) -> Difference | None:
-    """Return a method's difference from the untouched model, or None."""
-    wanted = (method, metric, group)
-    return next((d for d in comparison.differences if (d.b, d.metric, d.group) == wanted), None)
-
-
-def worst_rise(comparison: Comparison, method: str) -> tuple[float, str] | None:
-    """Return the largest rise in harmless refusal over languages, with the language."""
-    found = [
-        (d.delta, d.group)
-        for d in comparison.differences
-        if (d.b, d.metric) == (method, "harmless_refusal") and d.group != ALL
-        if d.delta is not None and not is_missing(d.delta)
-    ]
-    return max(found, key=lambda x: x[0]) if found else None
 
 
 def divergence_cell(method: MethodFacts, digits: int = 2) -> str:
@@ -235,61 +190,6 @@ def described_table(comparison: Comparison) -> Table:
     return make("Methods", columns, "llllllr", rows, note)
 
 
-def differences_table(comparison: Comparison) -> Table:
-    """Return the differences from the untouched model over all languages, a row per method."""
-    rows = []
-    for method in ordered(comparison):
-        found = [difference_of(comparison, method.name, metric) for metric in TESTED]
-        if any(d is not None for d in found):
-            rows.append([method.name, *(cell for d in found for cell in _change(d))])
-    heads = ("Selectivity Δ", "Harmful refused", "Harmless refused", "Degenerate")
-    columns = ["Method", *(cell for head in heads for cell in (head, "Holm p"))]
-    note = (
-        f"Method minus {BASE} on the same prompts, in points, with 95 % intervals; p corrected "
-        "(Holm) within a metric over all its rows, those by language too."
-    )
-    return make(f"Differences from {BASE}, over all languages", columns, "l" + "r" * 8, rows, note)
-
-
-def _change(difference: Difference | None) -> tuple[str, str]:
-    if difference is None or is_missing(difference.delta):
-        return MISSING, MISSING
-    inside = span(difference.low, difference.high, 0).replace(" to ", "..")
-    value = points(difference.delta)
-    return value if inside == MISSING else f"{value} ({inside})", p_value(difference.p_holm)
-
-
-def language_differences_table(comparison: Comparison) -> Table:
-    """Return the differences from the untouched model in each language, a row per test."""
-    place = {m.name: i for i, m in enumerate(ordered(comparison))}
-    wanted = [d for d in comparison.differences if d.group != ALL]
-    wanted.sort(key=lambda d: (_metric_place(d.metric), place.get(d.b, len(place))))
-    rows = [
-        (
-            d.b,
-            group_label(d.group),
-            metric_label(d.metric),
-            points(d.delta),
-            span(d.low, d.high),
-            p_value(d.p),
-            p_value(d.p_holm),
-            str(d.n),
-            short_reading(_paired(d)),
-        )
-        for d in wanted
-    ]
-    columns = ("Method", "Language", "Metric", "Points", "95 %", "p", "Holm p", "n", "Reading")
-    return make(f"Differences from {BASE}, by language", columns, "lllrrrrrl", rows)
-
-
-def _paired(d: Difference) -> Paired:
-    return Paired(d.a, d.b, d.group, d.metric, d.delta, d.low, d.high, d.p, d.p_holm, d.n)
-
-
-def _metric_place(metric: str) -> int:
-    return TESTED.index(metric) if metric in TESTED else len(TESTED)
-
-
 def costs_table(comparison: Comparison) -> Table:
     """Return what each method costs on harmless prompts, and in time."""
     rows = [
@@ -317,8 +217,3 @@ def costs_table(comparison: Comparison) -> Table:
         "model's in the same run."
     )
     return make("Costs", columns, "l" + "r" * 7, rows, note)
-
-
-def significant(difference: Difference) -> bool:
-    """Whether a change is told from noise after Holm's correction."""
-    return reading_of(_paired(difference)) in ("higher", "lower")

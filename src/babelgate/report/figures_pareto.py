@@ -1,87 +1,20 @@
-"""Methods as points: harmful against harmless refusal, and what selectivity costs."""
+"""Methods on two axes: harmful against harmless refusal, with the Pareto frontier."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from ..comparing.results import Comparison
-from ..types import Estimate
-from .chart import Key, legend
-from .compared_tables import (
-    FAMILIES,
-    costs_table,
-    estimate_of,
-    methods_tables,
-    ordered,
-)
+from .chart import legend
+from .compared_tables import methods_tables
 from .figure import Figure, Layout
-from .names import BASE
-from .numbers import decimal, in_words, listed, percent
+from .numbers import decimal, listed, percent
 from .placing import Box, Named, place, write
+from .spots import Spot, ends_of, family_keys, frontier, spots_of, whiskers
 from .svg import Canvas, Scale, shorten, text_width
 
-#: Family -> colour class and shape.
-_LOOKS = {
-    "base": ("s0", "circle"),
-    "gate": ("s1", "diamond"),
-    "paper": ("s2", "square"),
-    "rival": ("s5", "triangle"),
-    "control": ("s6", "cross"),
-}
-_UNKNOWN = ("s7", "down")
 _LONGEST_NAME = 30
-_MOST_COST = 1e6
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A method in a picture: two estimates, of which ``x`` may have no interval."""
-
-    name: str
-    family: str
-    x: Estimate
-    y: Estimate
-
-    @property
-    def look(self) -> tuple[str, str]:
-        """Colour class and shape."""
-        return _LOOKS.get(self.family, _UNKNOWN)
-
-    @property
-    def hint(self) -> str:
-        """What is shown when the pointer rests on the mark."""
-        return f"{self.name}: {in_words(self.y)} harmful, {in_words(self.x)} harmless refused"
-
-
-def frontier(spots: Sequence[Spot]) -> list[Spot]:
-    """Return the spots that no other beats on both axes (less ``x``, more ``y``), by ``x``.
-
-    A spot is beaten by one that is at least as good on both axes and better on one.
-    """
-    found: list[Spot] = []
-    for spot in sorted(spots, key=lambda s: (s.x.value, -s.y.value)):
-        best = found[-1] if found else None
-        same = best is not None and (spot.x.value, spot.y.value) == (best.x.value, best.y.value)
-        if best is None or same or spot.y.value > best.y.value:
-            found.append(spot)
-    return found
-
-
-def spots_of(comparison: Comparison) -> tuple[list[Spot], list[str]]:
-    """Return the methods that can be drawn, in the order of the tables, and those that cannot."""
-    spots, missing = [], []
-    for method in ordered(comparison):
-        x, y = (
-            estimate_of(comparison, method.name, metric)
-            for metric in ("harmless_refusal", "harmful_refusal")
-        )
-        if not (math.isfinite(x.value) and math.isfinite(y.value)):
-            missing.append(method.name)
-        else:
-            spots.append(Spot(method.name, method.family, x, y))
-    return spots, missing
 
 
 def pareto_figure(comparison: Comparison) -> Figure | None:
@@ -93,7 +26,7 @@ def pareto_figure(comparison: Comparison) -> Figure | None:
 
     def draw(layout: Layout) -> Canvas:
         canvas = Canvas(layout.width)
-        top = legend(canvas, layout, _keys(spots)) + 44
+        top = legend(canvas, layout, family_keys(spots)) + 44
         height = 330.0 if layout.compact else 480.0
         x_of, y_of = _scales(spots, layout, top, height)
         canvas.text(0, top - 20, "Harmful refused, %", "panel")
@@ -103,7 +36,7 @@ def pareto_figure(comparison: Comparison) -> Figure | None:
         canvas.text(x_of.end, y_of.start + 38, title, "panel", "end")
         _staircase(canvas, best, x_of, y_of)
         for spot in spots:
-            _cross(canvas, spot, x_of, y_of)
+            whiskers(canvas, spot, x_of, y_of)
         for spot in reversed(spots):  # the first ones, which matter most, lie on top
             css, shape = spot.look
             canvas.mark(shape, x_of(spot.x.value), y_of(spot.y.value), 5, css, spot.hint)
@@ -125,19 +58,6 @@ def pareto_figure(comparison: Comparison) -> Figure | None:
     return Figure("pareto", "What is refused", caption, draw, tuple(methods_tables(comparison)))
 
 
-def _keys(spots: Sequence[Spot]) -> list[Key]:
-    families = {s.family: s.look for s in spots}
-    known = [f for f in FAMILIES if f in families]
-    rest = [f for f in families if f not in FAMILIES]
-    return [Key(FAMILIES.get(f, f), *families[f]) for f in (*known, *rest)]
-
-
-def _ends(estimate: Estimate) -> tuple[float, float, float]:
-    """Return the value and the ends of its interval, which is a point where there is none."""
-    low, high, value = estimate.low, estimate.high, estimate.value
-    return value, low if math.isfinite(low) else value, high if math.isfinite(high) else value
-
-
 def _range(values: Sequence[float], least: float) -> tuple[float, float]:
     """Return round ends (steps of 0.05) around all values, at least so far apart, in 0..1."""
     values = [min(1.0, max(0.0, v)) for v in values]
@@ -152,26 +72,19 @@ def _range(values: Sequence[float], least: float) -> tuple[float, float]:
 def _scales(
     spots: Sequence[Spot], layout: Layout, top: float, height: float
 ) -> tuple[Scale, Scale]:
-    x_low, x_high = _range([v for s in spots for v in _ends(s.x)], 0.2)
-    y_low, y_high = _range([v for s in spots for v in _ends(s.y)], 0.2)
+    x_low, x_high = _range([v for s in spots for v in ends_of(s.x)], 0.2)
+    y_low, y_high = _range([v for s in spots for v in ends_of(s.y)], 0.2)
     x_of = Scale(x_low, x_high, 34, layout.width - 38)
     return x_of, Scale(y_low, y_high, top + height, top)
 
 
-def _grid(
-    canvas: Canvas,
-    x_of: Scale,
-    y_of: Scale,
-    write_x: Callable[[float], str] = lambda v: percent(v, 0),
-    write_y: Callable[[float], str] = lambda v: percent(v, 0),
-    most: int = 6,
-) -> None:
-    for tick in x_of.ticks(most):
+def _grid(canvas: Canvas, x_of: Scale, y_of: Scale) -> None:
+    for tick in x_of.ticks(6):
         canvas.line(x_of(tick), y_of.start, x_of(tick), y_of.end, "grid")
-        canvas.text(x_of(tick), y_of.start + 18, write_x(tick), "tick", "middle")
-    for tick in y_of.ticks(most):
+        canvas.text(x_of(tick), y_of.start + 18, percent(tick, 0), "tick", "middle")
+    for tick in y_of.ticks(6):
         canvas.line(x_of.start, y_of(tick), x_of.end, y_of(tick), "grid")
-        canvas.text(x_of.start - 6, y_of(tick) + 4, write_y(tick), "tick", "end")
+        canvas.text(x_of.start - 6, y_of(tick) + 4, percent(tick, 0), "tick", "end")
     canvas.line(x_of.start, y_of.start, x_of.end, y_of.start, "frame")
     canvas.line(x_of.start, y_of.start, x_of.start, y_of.end, "frame")
 
@@ -202,14 +115,6 @@ def _staircase(canvas: Canvas, best: Sequence[Spot], x_of: Scale, y_of: Scale) -
     for spot in best:
         path += f"H{x_of(spot.x.value):.1f}V{y_of(spot.y.value):.1f}"
     canvas.add("path", "frontier", d=f"{path}H{x_of.end:.1f}")
-
-
-def _cross(canvas: Canvas, spot: Spot, x_of: Scale, y_of: Scale) -> None:
-    css = f"whisker faint {spot.look[0]}"
-    x, x_low, x_high = _ends(spot.x)
-    y, y_low, y_high = _ends(spot.y)
-    canvas.line(x_of(x_low), y_of(y), x_of(x_high), y_of(y), css)
-    canvas.line(x_of(x), y_of(y_low), x_of(x), y_of(y_high), css)
 
 
 def _names(
@@ -259,132 +164,3 @@ def _list(
         canvas.text(x + 44, y, name, "small strong" if spot in best else "small")
         canvas.text(x + width - 18, y, tail, "tick", "end")
     return top + 18 + lines * 19
-
-
-# ---------------------------------------------------------------------------------------------
-# what selectivity costs
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """A panel: its heading, how ticks are written, where nothing is added, its spots."""
-
-    title: str
-    write: Callable[[float], str]
-    free: float
-    spots: tuple[Spot, ...]
-    absent: str
-
-
-def costs_figure(comparison: Comparison) -> Figure | None:
-    """Draw selectivity over each cost; None where no cost was measured."""
-    panels = [panel for panel in _panels(comparison) if panel.spots]
-    if not panels:
-        return None
-    base = estimate_of(comparison, BASE, "selectivity")
-    everything = [s for panel in panels for s in panel.spots]
-    values = [v for s in everything for v in _ends(s.y)]
-    values += [] if base.missing else [base.value]
-    values = [min(1.0, max(-1.0, v)) for v in values]
-    low = math.floor(10 * min(values) - 0.2) / 10
-    high = math.ceil(10 * max(values) + 0.2) / 10
-
-    def draw(layout: Layout) -> Canvas:
-        canvas = Canvas(layout.width)
-        top = legend(canvas, layout, _keys(everything)) + 16
-        columns = 1 if layout.compact else len(panels)
-        gutter = 22.0
-        width = (layout.width - gutter * (columns - 1)) / columns
-        height = 230.0 if layout.compact else 260.0
-        bottom = top
-        for i, panel in enumerate(panels):
-            left = (i % columns) * (width + gutter)
-            y = top + (i // columns) * (height + 86)
-            frame = Box(left, y + 30, left + width, y + 30 + height)
-            _panel(canvas, panel, frame, (max(-1.0, low), min(1.0, high)), base)
-            bottom = max(bottom, frame.bottom + 50)
-        canvas.height = bottom
-        return canvas
-
-    caption = (
-        "Selectivity (up is better) against what a method costs (left is cheaper): replies that "
-        "loop or break off into nothing, on harmful and harmless prompts alike; how far the next "
-        "token on harmless prompts moves from the untouched model's; and the time of a reply over "
-        "the untouched model's. The thin line is the untouched model's selectivity. Names "
-        "that found no room are shown when the pointer rests on the mark, and in the table."
-    )
-    absent = [f"{p.title.split(',')[0]}: {p.absent}" for p in panels if p.absent]
-    if absent:
-        caption += f" Not measured, or fixed words only: {'; '.join(absent)}."
-    return Figure("costs", "What selectivity costs", caption, draw, (costs_table(comparison),))
-
-
-def _panels(comparison: Comparison) -> list[_Cost]:
-    def plain(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
-        found = [math.nan if v is None else float(v) for v in (value, low, high)]
-        return Estimate(found[0], found[1], found[2], 0, 0, 0, "none")
-
-    costs: list[tuple[str, Callable[[float], str], float, list[Estimate]]] = []
-    methods = ordered(comparison)
-    costs.append(
-        (
-            "Degenerate replies, %",
-            lambda v: percent(v, 0),
-            0.0,
-            [estimate_of(comparison, m.name, "degenerate") for m in methods],
-        )
-    )
-    costs.append(("KL, nats", lambda v: f"{v:g}", 0.0, [plain(m.kl) for m in methods]))
-    times = [plain(m.latency, m.latency_low, m.latency_high) for m in methods]
-    costs.append(("Time of a reply, ×", lambda v: f"{v:g}", 1.0, times))
-    panels = []
-    for title, write_tick, free, found in costs:
-        spots, absent = [], []
-        for method, cost in zip(methods, found):
-            y = estimate_of(comparison, method.name, "selectivity")
-            # Beyond all sense, as only a damaged file has it: nothing else could be told apart.
-            drawable = math.isfinite(y.value) and abs(cost.value) < _MOST_COST
-            if not drawable:
-                absent += [method.name] if method.family != BASE else []
-            else:
-                spots.append(Spot(method.name, method.family, cost, y))
-        some = listed(absent[:8] + ([f"{len(absent) - 8} more"] if len(absent) > 8 else []))
-        panels.append(_Cost(title, write_tick, free, tuple(spots), some))
-    return panels
-
-
-def _panel(
-    canvas: Canvas, panel: _Cost, frame: Box, bounds: tuple[float, float], base: Estimate
-) -> None:
-    canvas.text(frame.left, frame.top - 14, "Selectivity Δ", "tick")
-    ends = [v for s in panel.spots for v in _ends(s.x) if abs(v) < _MOST_COST]
-    low = min([panel.free, *ends])
-    high = max([*ends, panel.free + 0.1])
-    extra = (high - low) * 0.06
-    # Room at the left too, so that marks at no cost do not sit on the axis.
-    x_of = Scale(low - extra, high + extra, frame.left + 30, frame.right - 6)
-    y_of = Scale(*bounds, frame.bottom, frame.top)
-    for tick in x_of.ticks(4):
-        if tick < low - 1e-9:
-            continue
-        canvas.line(x_of(tick), y_of.start, x_of(tick), y_of.end, "grid")
-        canvas.text(x_of(tick), y_of.start + 18, panel.write(tick), "tick", "middle")
-    for tick in y_of.ticks(6):
-        canvas.line(x_of.start, y_of(tick), x_of.end, y_of(tick), "grid")
-        canvas.text(x_of.start - 6, y_of(tick) + 4, percent(tick, 0), "tick", "end")
-    canvas.line(x_of(panel.free), y_of.start, x_of(panel.free), y_of.end, "zero")
-    if not base.missing:
-        canvas.line(x_of.start, y_of(base.value), x_of.end, y_of(base.value), "zero")
-    canvas.text(frame.right - 6, frame.bottom + 36, panel.title, "panel", "end")
-    for spot in panel.spots:
-        _cross(canvas, spot, x_of, y_of)
-    for spot in reversed(panel.spots):
-        css, shape = spot.look
-        hint = f"{spot.name}: {panel.write(round(spot.x.value, 3))}, Δ {percent(spot.y.value, 0)}"
-        canvas.mark(shape, x_of(spot.x.value), y_of(spot.y.value), 4.5, css, hint)
-    inside = Box(x_of.start + 2, y_of.end - 4, frame.right, y_of.start - 2)
-    named = [
-        Named(x_of(s.x.value), y_of(s.y.value), shorten(s.name, 150, 11.5), "tick")
-        for s in panel.spots
-    ]
-    write(canvas, place(named, inside, 11.5, reach=20))

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..comparing.results import Comparison, load_comparison
 from ..errors import StoreError
+from ..judges.running import SET_ASIDE
 from ..results import Diagnosis, Results, load_diagnosis, load_results
 from ..types import Completion, Verdict
 from .actions_tried import ActionsTried, load_actions_tried
@@ -48,7 +49,7 @@ def load_run(folder: Path, *, replies: bool = False) -> RunFolder:
         diagnosis,
         _run(folder / "run.json"),
         _lines(folder / "completions.jsonl", Completion, Completion.from_json) if replies else (),
-        _lines(folder / "verdicts.jsonl", Verdict, Verdict.from_json),
+        _lines(folder / "verdicts.jsonl", Verdict, Verdict.from_json, leave_out=SET_ASIDE),
         load_actions_tried(folder),
     )
 
@@ -104,7 +105,14 @@ def _run(path: Path) -> Mapping[str, Any] | None:
     return data
 
 
-def _lines(path: Path, kind: type[T], build: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
+def _lines(
+    path: Path,
+    kind: type[T],
+    build: Callable[[Mapping[str, Any]], T],
+    *,
+    leave_out: str | None = None,
+) -> tuple[T, ...]:
+    """Read lines and check them; those that hold the field ``leave_out`` are passed over."""
     if not path.exists():
         return ()
     adapter: TypeAdapter[T] = TypeAdapter(kind)
@@ -117,7 +125,10 @@ def _lines(path: Path, kind: type[T], build: Callable[[Mapping[str, Any]], T]) -
         if not line.strip():
             continue
         try:
-            item: Any = build(json.loads(line))
+            fields = json.loads(line)
+            item: Any = build(fields)
+            if leave_out in fields:
+                continue
             rows.append(adapter.validate_python(dataclasses.asdict(item)))
         except ValidationError as error:
             raise StoreError(f"{path}, line {number}: {_first(error)}") from error

@@ -39,12 +39,12 @@ def cohen_kappa(
     k = len(domain)
     pair = np.searchsorted(domain, first[both]) * k + np.searchsorted(domain, second[both])
     features = np.eye(k * k)[pair.astype(int)]
-    value = _kappa(features.sum(0)[:, None], k)[0] if kept else math.nan
-    samples = lambda sums: _kappa(sums, k)  # noqa: E731
+    value = kappa_of(features.sum(0)[:, None], k)[0] if kept else math.nan
+    samples = lambda sums: kappa_of(sums, k)  # noqa: E731
     return _estimate(value, samples, features, kept, len(first) - len(kept), n=n, seed=seed)
 
 
-def _kappa(joint: np.ndarray, k: int) -> np.ndarray:
+def kappa_of(joint: np.ndarray, k: int) -> np.ndarray:
     """Return kappa per column of joint counts ``[k * k, R]``; NaN where chance agreement is 1."""
     table = joint.reshape(k, k, joint.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -13,6 +13,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from ...errors import JudgeError
 from ...models.chat import ChatModel
 from ...models.template import Tokens
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,6 @@ class _Columns(LogitsProcessor):
         return scores
 
 
-@torch.inference_mode()
 def ask(
     model: ChatModel,
     questions: Sequence[Sequence[int]],
@@ -55,8 +56,31 @@ def ask(
     Raises:
         JudgeError: if the memory does not suffice for a single question.
     """
+    return _halving(lambda some: _batch(model, some, max_new_tokens, label), questions)
+
+
+def next_logits(model: ChatModel, questions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Return the logits ``[V]`` (float32, on the CPU) of what follows each question's tokens.
+
+    In one batch, halved where it does not fit into memory.
+
+    Raises:
+        JudgeError: if the memory does not suffice for a single question.
+    """
+
+    def one_step(some: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        made = _generate(model, some, 1, return_dict_in_generate=True, output_logits=True)
+        return list(made.logits[0].float().cpu())
+
+    return _halving(one_step, questions)
+
+
+@torch.inference_mode()
+def _halving(
+    run: Callable[[Sequence[Sequence[int]]], list[T]], questions: Sequence[Sequence[int]]
+) -> list[T]:
     try:
-        return _batch(model, questions, max_new_tokens, label)
+        return run(questions)
     except torch.OutOfMemoryError as error:
         if len(questions) == 1:
             raise JudgeError(
@@ -65,18 +89,14 @@ def ask(
             ) from error
     # Outside the handler, whose traceback would keep the failed batch alive.
     half = len(questions) // 2
-    parts = (questions[:half], questions[half:])
-    return [a for part in parts for a in ask(model, part, max_new_tokens, label)]
+    return [found for part in (questions[:half], questions[half:]) for found in _halving(run, part)]
 
 
-def _batch(
-    model: ChatModel, questions: Sequence[Sequence[int]], max_new_tokens: int, label: str | None
-) -> list[Answer]:
+def _generate(
+    model: ChatModel, questions: Sequence[Sequence[int]], max_new_tokens: int, **options: Any
+) -> Any:
     rows = Tokens(tuple(map(tuple, questions)), (1,) * len(questions), model.template.pad_id)
     ids, mask = rows.padded()
-    yes, no = (_starts(model.tokenizer, word) for word in ("yes", "no"))
-    watch = _Columns([*sorted(yes - no), *sorted(no - yes)])
-    watched = label is not None and bool(yes - no) and bool(no - yes)
     # Written out, so that penalties in the model's own settings do not bend the answer.
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -87,12 +107,23 @@ def _batch(
         eos_token_id=sorted(model.stop_ids) or None,
         pad_token_id=model.template.pad_id,
     )
-    made = model.model.generate(
+    return model.model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=settings,
-        logits_processor=LogitsProcessorList([watch] if watched else []),
-    )[:, ids.shape[1] :].tolist()
+        **options,
+    )
+
+
+def _batch(
+    model: ChatModel, questions: Sequence[Sequence[int]], max_new_tokens: int, label: str | None
+) -> list[Answer]:
+    yes, no = (first_tokens(model.tokenizer, word) for word in ("yes", "no"))
+    watch = _Columns([*sorted(yes - no), *sorted(no - yes)])
+    watched = label is not None and bool(yes - no) and bool(no - yes)
+    watching = LogitsProcessorList([watch] if watched else [])
+    made = _generate(model, questions, max_new_tokens, logits_processor=watching)
+    made = made[:, max(map(len, questions)) :].tolist()
     answers = []
     for i, row in enumerate(made):
         end = next((n for n, token in enumerate(row) if token in model.stop_ids), len(row))
@@ -111,7 +142,7 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _starts(tokenizer: Any, word: str) -> set[int]:
+def first_tokens(tokenizer: Any, word: str) -> set[int]:
     """Return the tokens with which a word begins, in its usual spellings."""
     found = set()
     for form in (word, word.capitalize(), word.upper()):
