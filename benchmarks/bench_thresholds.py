@@ -79,15 +79,18 @@ class Loop:
     def cell(self, layer: int, rank: int, place: int, language: str) -> np.ndarray:
         """Return balanced accuracy ``[rule, k, draw]``."""
         data = self.data
-        others = {}
+        others, drawn = {}, {}
         for s in SOURCES:
             if s != language:
                 scores, _ = self.scores(layer, rank, s)
-                others[s] = tuple(scores[x] for x in data.sides(data.pool(s, "val")))
+                others[s], drawn[s] = (
+                    tuple(scores[x] for x in data.sides(data.pool(s, split)))
+                    for split in ("val", "train")
+                )
         own, rows = self.scores(layer, rank, language if language in SOURCES else None)
         harmful = data.harmful[rows]
         fitted = own[rows[harmful]], own[rows[~harmful]]
-        source = SourceStatistics.from_scores(others, train=fitted)
+        source = SourceStatistics.from_scores(others, train=fitted, like_shots=drawn)
         train, val = (
             tuple(own[x] for x in data.sides(data.pool(language, split)))
             for split in ("train", "val")

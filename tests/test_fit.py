@@ -303,14 +303,16 @@ def test_sources_of_one_class_are_a_clear_error(label):
 # statistics and the gate
 
 
-def test_statistics_come_from_left_out_val_scores(fitter):
+def test_statistics_come_from_left_out_scores(fitter):
     scores = fitter.scores([3], 0.01, SOURCES)
-    pairs = {}
+    pairs, drawn = {}, {}
     for language in SOURCES:
-        a, b = fitter.data.sides(fitter.data.pool(language, "val"))
-        pairs[language] = scores[language][a], scores[language][b]
+        for found, split in ((pairs, "val"), (drawn, "train")):
+            a, b = fitter.data.sides(fitter.data.pool(language, split))
+            found[language] = scores[language][a], scores[language][b]
     got = fitter.statistics([3], 0.01)
-    want = SourceStatistics.from_scores(pairs)
+    want = SourceStatistics.from_scores(pairs, like_shots=drawn)
+    assert want.midpoint != SourceStatistics.from_scores(pairs).midpoint
     for name in ("threshold", "midpoint", "between", "within", "n_languages"):
         assert getattr(got, name) == getattr(want, name)
     # The paper sets its threshold on the scores of the train prompts themselves.

@@ -66,6 +66,7 @@ def loop(data, readout, rank, language, *, place):
         return tuple(scores[name][rows] for rows in sides(name, split))
 
     others = {s: of(s, "val") for s in SOURCES if s != language}
+    drawn = {s: of(s, "train") for s in SOURCES if s != language}
     fold = language if language in SOURCES else None
     train = fitter._folds[fold].rows
     fitted = fitter.probe(readout.layers, fold, readout.l2).score(
@@ -73,7 +74,7 @@ def loop(data, readout, rank, language, *, place):
     )
     harmful = data.harmful[train]
     source = SourceStatistics.from_scores(
-        others, train=(fitted[train[harmful]], fitted[train[~harmful]])
+        others, train=(fitted[train[harmful]], fitted[train[~harmful]]), like_shots=drawn
     )
     own, val = of(language, "train"), of(language, "val")
     draws = Draws.of((len(own[0]), len(own[1])), OPTIONS["pool"], OPTIONS["seeds"], [4, place])

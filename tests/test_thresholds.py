@@ -13,6 +13,7 @@ from scipy.stats import binom
 from babelgate.errors import UserError
 from babelgate.metrics import balanced_accuracy
 from babelgate.threshold_bound import false_alarm_threshold, scores_needed, upper_bound
+from babelgate.threshold_curve import recalibration_curve
 from babelgate.threshold_mixture import LEAST_SPREAD, POOL_WEIGHT, Grid, Shape
 from babelgate.thresholds import (
     RULES,
@@ -24,7 +25,6 @@ from babelgate.thresholds import (
     midpoint_rule,
     paper_rule,
     pooled_threshold,
-    recalibration_curve,
     shrunken_rule,
     source_rule,
     threshold_for,
@@ -169,6 +169,19 @@ def test_source_statistics_by_hand():
     assert trained.threshold == got.threshold
 
 
+def test_what_shots_are_compared_with_comes_from_scores_like_theirs():
+    """The val scores set the source threshold; middles and variances are of the other scores."""
+    scores = {"a": ([2, 4], [0, 2]), "b": ([6, 8], [4, 6])}
+    drawn = {"a": ([12, 16], [10, 12]), "b": ([16, 19], [14, 16]), "c": ([0.0], [])}
+    got = SourceStatistics.from_scores(scores, like_shots=drawn)
+    val, train = SourceStatistics.from_scores(scores), SourceStatistics.from_scores(drawn)
+    assert (got.threshold, got.paper_threshold) == (val.threshold, val.paper_threshold)
+    for name in ("midpoint", "between", "within", "shape"):
+        assert getattr(got, name) == getattr(train, name) != getattr(val, name)
+    # Without a language of both classes the val scores stand in.
+    assert SourceStatistics.from_scores(scores, like_shots={"c": ([0.0], [])}) == val
+
+
 def test_source_statistics_without_spread_or_scores():
     one = SourceStatistics.from_scores({"a": ([2.0, 4.0], [0.0, 2.0])})
     assert one.between == 0  # one language shows no spread
@@ -191,27 +204,73 @@ def test_trust_by_hand():
 
 
 def test_shrunken_rule_by_hand():
-    """Two shots, harmful 6 8, harmless 2 4: middle 5, 2 above the source's; w = 1/2, so 1 + 1."""
-    assert shrunken_rule([6, 8], [2, 4], SOURCE) == 2.0
+    """Two shots, harmful 8 10, harmless 4 6: middle 7, d = 4; V = 4 + 8/2 = 8, w = 1/2.
+
+    The move is 1/2 (1 - 8/16) 4 = 1, from 1 to 2. Shots at d^2 <= 8 move nothing. Four shots at
+    d = 4: V = 6, w = 2/3, 2/3 (1 - 6/16) 4 = 5/3.
+    """
+    assert shrunken_rule([8, 10], [4, 6], SOURCE) == 2.0
+    assert shrunken_rule([0, -2], [0, -2], SOURCE) == 0.0  # d = -4, likewise downwards
+    assert shrunken_rule([8, 10, 8, 10], [4, 6, 4, 6], SOURCE) == pytest.approx(1 + 5 / 3)
+    assert shrunken_rule([6, 8], [2, 4], SOURCE) == SOURCE.threshold
+    assert shrunken_rule([4.0], [2.0], SOURCE) == SOURCE.threshold
     assert shrunken_rule([], [], SOURCE) == SOURCE.threshold
-    # Shots in the sources' own place move nothing, inverted ones no more than others.
-    assert shrunken_rule([4.0], [2.0], SOURCE) == 1.0
-    assert shrunken_rule([2, 4], [6, 8], SOURCE) == shrunken_rule([6, 8], [2, 4], SOURCE)
+    # Inverted shots count no more than others.
+    assert shrunken_rule([4, 6], [8, 10], SOURCE) == shrunken_rule([8, 10], [4, 6], SOURCE)
+
+
+def by_words(harmful, harmless, source):
+    """No move inside what a source language would show; beyond it the weighted excess."""
+    k = len(harmful)
+    offset = (sum(harmful) + sum(harmless)) / (2 * k) - source.midpoint
+    usual = source.between + source.within / k
+    if offset * offset <= usual:
+        return source.threshold
+    weight = k * source.between / (k * source.between + source.within)
+    return source.threshold + weight * (1 - usual / offset**2) * offset
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 6).flatmap(
+        lambda k: st.lists(st.floats(-30, 30), min_size=2 * k, max_size=2 * k)
+    )
+)
+def test_shrunken_rule_equals_its_words_and_never_moves_farther_than_linear_shrinkage(values):
+    k = len(values) // 2
+    harmful, harmless = values[:k], values[k:]
+    got = shrunken_rule(harmful, harmless, SOURCE)
+    assert got == pytest.approx(by_words(harmful, harmless, SOURCE), abs=1e-9)
+    linear = 4 * k / (4 * k + 8) * ((np.mean(harmful) + np.mean(harmless)) / 2 - SOURCE.midpoint)
+    ends = sorted([SOURCE.threshold, SOURCE.threshold + linear])
+    assert ends[0] - 1e-9 <= got <= ends[1] + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.integers(1, 6).flatmap(lambda k: st.lists(st.floats(-9, 9), min_size=2 * k, max_size=2 * k))
-)
-def test_shrunken_lies_between_the_source_and_what_the_shots_say(values):
-    k = len(values) // 2
-    harmful, harmless = values[:k], values[k:]
-    moved = (np.mean(harmful) + np.mean(harmless)) / 2 - SOURCE.midpoint
-    ends = sorted([SOURCE.threshold, SOURCE.threshold + moved])
-    got = shrunken_rule(harmful, harmless, SOURCE)
-    assert ends[0] - 1e-9 <= got <= ends[1] + 1e-9
-    weight = 4 * k / (4 * k + 8)
-    assert got == pytest.approx(1.0 + weight * moved, abs=1e-9)
+@given(st.floats(-1e9, 1e9), st.integers(1, 64), st.floats(1e-6, 1e-3))
+def test_the_move_is_continuous_odd_and_monotone(offset, k, step):
+    here, there = SOURCE.move([3.0 + offset, 3.0 + offset + step], k)
+    assert here <= there <= here + 2 * step + 1e-6
+    assert SOURCE.move(3.0 - offset, k) == pytest.approx(-here, abs=1e-6)
+
+
+def test_the_move_without_shots_spread_or_noise():
+    assert SOURCE.move([5.0, -9.0], 0).tolist() == [0.0, 0.0]
+    nothing = SourceStatistics(1.0, 1.0, 3.0, between=0.0, within=0.0, n_languages=1)
+    assert nothing.move([3.0, 8.0], 4).tolist() == [0.0, 0.0]
+    certain = SourceStatistics(1.0, 1.0, 3.0, between=2.0, within=0.0, n_languages=3)
+    assert certain.move([3.0, 4.0, 5.0], 1).tolist() == [0.0, 0.0, 1.0]  # d = 2: (1 - 2/4) 2
+
+
+def test_a_language_like_the_sources_keeps_their_threshold_and_a_far_one_is_followed():
+    """With z normal: P(|z| < 1) = 0.683 are not moved; E[(z - 1/z)^2; |z| > 1] = 0.333."""
+    rng = np.random.default_rng(0)
+    middles = 3.0 + rng.normal(0, math.sqrt(4 + 8 / 4), 20_000)
+    moves = SOURCE.move(middles, 4)
+    assert np.mean(moves == 0) == pytest.approx(math.erf(1 / math.sqrt(2)), abs=0.01)
+    linear = SOURCE.trust(4) * (middles - 3.0)
+    assert np.mean(moves**2) == pytest.approx(np.mean(linear**2) / 3, rel=0.05)
+    assert SOURCE.move(3.0 + 40.0, 4) > 0.99 * SOURCE.trust(4) * 40.0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -219,11 +278,11 @@ def test_shrunken_lies_between_the_source_and_what_the_shots_say(values):
 
 
 def test_rules_by_name():
-    pair = [6.0, 8.0], [2.0, 4.0]
+    pair = [8.0, 10.0], [4.0, 6.0]
     assert threshold_for("source", *pair, SOURCE) == 1.0
-    assert threshold_for("paper", *pair, SOURCE) == 5.0
+    assert threshold_for("paper", *pair, SOURCE) == 7.0
     assert threshold_for("shrunken", *pair, SOURCE) == 2.0
-    assert threshold_for("midpoint", *pair, SOURCE) == 5.0
+    assert threshold_for("midpoint", *pair, SOURCE) == 7.0
     # Without shots and pool every rule but the paper's gives the source threshold.
     assert {r: threshold_for(r, [], [], SOURCE) for r in RULES} == dict.fromkeys(RULES, 1.0) | {
         "paper": -7.0
@@ -448,8 +507,8 @@ def test_midpoint_by_hand():
 def test_pooled_by_hand():
     """Five sources at 1; one target moved to 2, as in the shrunken rule: (5 + 2) / 6."""
     assert pooled_threshold({}, SOURCE) == 1.0
-    assert pooled_threshold({"yo": ([6, 8], [2, 4])}, SOURCE) == pytest.approx(7 / 6)
-    assert pooled_threshold({"yo": ([6, 8], [])}, SOURCE) == 1.0
+    assert pooled_threshold({"yo": ([8, 10], [4, 6])}, SOURCE) == pytest.approx(7 / 6)
+    assert pooled_threshold({"yo": ([8, 10], [])}, SOURCE) == 1.0
 
 
 # ---------------------------------------------------------------------------------------------

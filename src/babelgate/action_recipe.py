@@ -158,7 +158,13 @@ def _judged(
 ) -> PairTried:
     """Return the pair with what its replies did on all validation prompts, means over languages."""
     languages = list(dict.fromkeys(p.language for p in strata.prompts))
-    sides = outcomes[contender.fired.name], outcomes[contender.silent.name]
+    # A treatment that the gate gives to none of the tried prompts has no replies.
+    nothing = (None,) * len(strata.prompts)
+    fired, silent = contender.fired.name, contender.silent.name
+    sides = (
+        outcomes.get(fired, Outcomes(fired, nothing, nothing)),
+        outcomes.get(silent, Outcomes(silent, nothing, nothing)),
+    )
     base = outcomes[UNTOUCHED.name]
 
     def rates(which: Outcome, label: str, one: Outcomes, other: Outcomes) -> np.ndarray:

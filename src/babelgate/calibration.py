@@ -24,7 +24,8 @@ from .results import (
     Separability,
     ThresholdRow,
 )
-from .thresholds import SourceStatistics, least_threshold, recalibration_curve, threshold_for
+from .threshold_curve import recalibration_curve
+from .thresholds import SourceStatistics, least_threshold, threshold_for
 from .types import CONTRASTS, ModelIdentity, Prompt, side_of
 
 #: Settings that a fit does not depend on: where it runs, and what follows its decisions.

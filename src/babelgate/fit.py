@@ -156,20 +156,27 @@ class Fitter:
         return {language: by_fold[fold] for language, fold in folds.items()}
 
     def statistics(self, layers: Sequence[int], l2: float) -> SourceStatistics:
-        """Return threshold statistics from left-out scores on the sources' val prompts."""
+        """Return threshold statistics from the sources' left-out scores.
+
+        The source threshold from their val prompts; what a target's shots are compared with from
+        their train prompts, which shots are drawn from too. A single source's train prompts have
+        trained the only probe there is, and are left aside.
+        """
         scores = self.scores(layers, l2, self.data.sources)
         fold = self._folds[None]
         in_sample = self.probe(layers, None, l2).score(self._coordinates(layers, None))[fold.rows]
         harmful = self.data.harmful[fold.rows]
         return SourceStatistics.from_scores(
-            self._validation(scores), train=(in_sample[harmful], in_sample[~harmful])
+            self._by_source(scores, "val"),
+            train=(in_sample[harmful], in_sample[~harmful]),
+            like_shots=self._by_source(scores, "train") if len(self.data.sources) > 1 else None,
         )
 
-    def _validation(
-        self, scores: Mapping[str, np.ndarray]
+    def _by_source(
+        self, scores: Mapping[str, np.ndarray], split: str
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return each source's left-out scores on its val prompts as (harmful, harmless)."""
-        pools = {s: threshold_prompts(self.data.pool(s, "val")) for s in self.data.sources}
+        """Return each source's left-out scores on a split's prompts as (harmful, harmless)."""
+        pools = {s: threshold_prompts(self.data.pool(s, split)) for s in self.data.sources}
         rows = {s: self.data.sides(pool) for s, pool in pools.items()}
         return {s: (scores[s][a], scores[s][b]) for s, (a, b) in rows.items()}
 

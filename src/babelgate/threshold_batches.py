@@ -56,7 +56,7 @@ def accuracies(thresholds: np.ndarray, harmful: np.ndarray, harmless: np.ndarray
 
 def shrunken_thresholds(middles: np.ndarray, k: int, source: SourceStatistics) -> np.ndarray:
     """Return ``shrunken_rule`` for shots whose class means have these middles."""
-    return source.threshold + source.trust(k) * (middles - source.midpoint)
+    return source.threshold + source.move(middles, k)
 
 
 class CombinedThresholds:

@@ -7,7 +7,7 @@ sources; a target by the probe fitted on all sources.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,15 +227,15 @@ def _cells_of(
     n_ranks = scores.shape[1]
     values = np.full((n_ranks, len(plans), len(rules), len(shots), seeds), math.nan)
     statistics: dict[str | None, list[SourceStatistics]] = {}
-    val = {
-        s: tuple(scores[i][:, rows] for rows in data.sides(threshold_prompts(data.pool(s, "val"))))
+    held_out = {
+        s: [_by_rank(scores[i], data, s, split) for split in ("val", "train")]
         for i, s in enumerate(data.sources)
     }
     for place, (language, plan) in enumerate(plans.items()):
         name = language if language in data.sources else None
         fold = folds.left_out.index(name)
         if name not in statistics:
-            others = [pair for s, pair in val.items() if s != name]
+            others = [splits for s, splits in held_out.items() if s != name]
             statistics[name] = _statistics(data, folds, fold, scores[fold], others)
         for rank in range(n_ranks):
             own, source = scores[fold, rank], statistics[name][rank]
@@ -244,27 +244,44 @@ def _cells_of(
     return values
 
 
+#: Scores ``[R, n]`` of one language's (harmful, harmless) prompts.
+_Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _by_rank(scores: np.ndarray, data: Data, language: str, split: str) -> _Pair:
+    harmful, harmless = data.sides(threshold_prompts(data.pool(language, split)))
+    return scores[:, harmful], scores[:, harmless]
+
+
+def _both_classes(pairs: Iterable[_Pair]) -> list[_Pair]:
+    return [(h, n) for h, n in pairs if h.shape[1] and n.shape[1]]
+
+
 def _statistics(
     data: Data,
     folds: _Folds,
     fold: int,
     scores: np.ndarray,
-    others: Sequence[tuple[np.ndarray, ...]],
+    others: Sequence[Sequence[_Pair]],
 ) -> list[SourceStatistics]:
-    """Return one :class:`SourceStatistics` per rank, from other sources' left-out val scores."""
-    pairs = [(h, n) for h, n in others if h.shape[1] and n.shape[1]]
+    """Return one :class:`SourceStatistics` per rank, from other sources' left-out scores.
+
+    ``others`` holds each one's val scores, and the train scores that shots are compared with.
+    """
+    pairs, drawn = (_both_classes(splits[i] for splits in others) for i in (0, 1))
     if not pairs:
         raise UserError("thresholds need source scores of both classes; there are none")
+    drawn = drawn or pairs
     cut, _ = best_cuts(*(np.concatenate(side, axis=1) for side in zip(*pairs)))
     train = folds.rows[folds.weights[fold] > 0]
     harmful = data.harmful[train]
     _, paper = best_cuts(scores[:, train[harmful]], scores[:, train[~harmful]])
-    means = np.array([[side.mean(1) for side in pair] for pair in pairs])
+    means = np.array([[side.mean(1) for side in pair] for pair in drawn])
     variances = np.array(
         [[side.var(1, ddof=1) if side.shape[1] > 1 else 0 * side[:, 0] for side in pair]
-         for pair in pairs]
+         for pair in drawn]
     )  # fmt: skip
-    counts = np.array([[side.shape[1] for side in pair] for pair in pairs])
+    counts = np.array([[side.shape[1] for side in pair] for pair in drawn])
     return [
         SourceStatistics.from_moments(
             means[:, :, r], variances[:, :, r], counts,

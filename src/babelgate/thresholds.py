@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from . import threshold_mixture as mixture
 from .errors import UserError
-from .metrics import balanced_accuracy
 
 Rule = Literal["source", "paper", "midpoint", "shrunken", "unlabelled", "combined"]
 RULES: tuple[Rule, ...] = ("source", "paper", "midpoint", "shrunken", "unlabelled", "combined")
@@ -88,10 +87,12 @@ class SourceStatistics:
     """What the source languages teach about thresholds of a language not seen.
 
     All but ``paper_threshold`` from scores of languages that the probe did not train on (left out
-    one at a time). ``midpoint`` is the mean over languages of the middle between the class means,
-    ``between`` the variance of that middle across languages (sampling noise taken off), ``within``
-    the variance that one shot per class leaves in it. ``shape`` is what the rules for unlabelled
-    scores tie a language to; None where the sources' scores give none.
+    one at a time): ``threshold`` from val prompts, the rest from prompts of the kind that shots
+    are drawn from, since splits may differ by more than languages do. ``midpoint`` is the mean over
+    languages of the middle between the class means, ``between`` the variance of that middle across
+    languages (sampling noise taken off), ``within`` the variance that one shot per class leaves in
+    it. ``shape`` is what the rules for unlabelled scores tie a language to; None where the
+    sources' scores give none.
     """
 
     threshold: float
@@ -107,24 +108,27 @@ class SourceStatistics:
         scores: Mapping[str, tuple[ArrayLike, ArrayLike]],
         *,
         train: tuple[ArrayLike, ArrayLike] | None = None,
+        like_shots: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     ) -> SourceStatistics:
         """Compute the statistics from ``{language: (harmful scores, harmless scores)}``.
 
-        ``train`` holds the probe's scores on its own training prompts, which is what the paper sets
-        its threshold for k = 0 on; without it the left-out scores stand in.
+        ``like_shots`` holds left-out scores of the sources' prompts of the kind that a target's
+        shots are drawn from, its train prompts as a rule; what shots are compared with comes from
+        these. ``train`` holds the probe's scores on its own training prompts, which is what the
+        paper sets its threshold for k = 0 on. ``scores`` stand in for either.
 
         Raises:
             UserError: without any language that has both classes.
         """
-        found = [(_scores(h), _scores(n)) for h, n in scores.values()]
-        pairs = [(h, n) for h, n in found if len(h) and len(n)]
+        pairs = _both_classes(scores)
         if not pairs:
             raise UserError("thresholds need source scores of both classes; there are none")
         pooled = np.concatenate([h for h, _ in pairs]), np.concatenate([n for _, n in pairs])
+        drawn = _both_classes(like_shots or {}) or pairs
         return SourceStatistics.from_moments(
-            np.array([[side.mean() for side in pair] for pair in pairs]),
-            np.array([[_variance(side) for side in pair] for pair in pairs]),
-            np.array([[len(side) for side in pair] for pair in pairs]),
+            np.array([[side.mean() for side in pair] for pair in drawn]),
+            np.array([[_variance(side) for side in pair] for pair in drawn]),
+            np.array([[len(side) for side in pair] for pair in drawn]),
             threshold=source_rule(*pooled),
             paper_threshold=paper_rule(*(pooled if train is None else train)),
         )
@@ -138,7 +142,10 @@ class SourceStatistics:
         threshold: float,
         paper_threshold: float,
     ) -> SourceStatistics:
-        """Compute the statistics from each language's moments ``[L, 2]``, harmful first."""
+        """Compute the statistics from moments ``[L, 2]`` of each language's scores, harmful first.
+
+        The scores are of prompts of the kind that shots are drawn from.
+        """
         middles = means.mean(1)
         noise = (variances / counts).sum(1).mean() / 4
         spread = float(middles.var(ddof=1)) if len(middles) > 1 else 0.0
@@ -157,20 +164,36 @@ class SourceStatistics:
         total = k * self.between + self.within
         return k * self.between / total if total > 0 else 0.0
 
+    def move(self, middles: ArrayLike, k: int) -> np.ndarray:
+        """Return how far shots with these middles between their class means move a threshold.
+
+        ``w(k) max(0, 1 - V / d^2) d`` with ``d = m_shots - m_source``, its variance
+        ``V = between + within / k`` in a language like the sources, and ``w`` from :meth:`trust`.
+        The second factor is the positive part of James and Stein's estimator (1961).
+        """
+        offset = np.asarray(middles, dtype=np.float64) - self.midpoint
+        if not k:
+            return np.zeros_like(offset)
+        usual = self.between + self.within / k
+        far = offset**2 > usual
+        part = np.where(far, 1.0 - usual / np.where(far, offset**2, 1.0), 0.0)
+        return self.trust(k) * part * offset
+
 
 def shrunken_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics) -> float:
-    """Return the source threshold moved part of the way that the shots suggest.
+    """Return the source threshold moved where the shots lie unlike those of a source language.
 
-    ``t = t_source + w (m_shots - m_source)`` with ``m`` the middle between the class means and
-    ``w`` from :meth:`SourceStatistics.trust`: the posterior mean of a language's offset under a
-    normal prior with the source languages' variance. With k = 0 it is the source threshold.
+    ``t = t_source + w(k) max(0, 1 - V / d^2) d`` as in :meth:`SourceStatistics.move`. Shots no
+    farther from the sources' middle than a source language's own would be (``d^2 <= V``) say
+    nothing that would repay their noise and move nothing; far ones move by nearly ``w d``, the
+    posterior mean of a language's offset under a normal prior with the sources' variance. With
+    k = 0 it is the source threshold.
     """
     positive, negative = _scores(harmful), _scores(harmless)
     k = min(len(positive), len(negative))
     if k == 0:
         return source.threshold
-    middle = (positive.mean() + negative.mean()) / 2
-    return float(source.threshold + source.trust(k) * (middle - source.midpoint))
+    return float(source.threshold + source.move((positive.mean() + negative.mean()) / 2, k))
 
 
 def midpoint_rule(harmful: ArrayLike, harmless: ArrayLike, source: SourceStatistics) -> float:
@@ -260,50 +283,11 @@ def threshold_for(
     return shrunken_rule(harmful, harmless, source)
 
 
-@dataclass(frozen=True)
-class CurvePoint:
-    """Mean over draws of a threshold and its balanced accuracy at k shots per class."""
-
-    k: int
-    rule: Rule
-    threshold: float
-    balanced_accuracy: float
-    n_draws: int
-
-
-def recalibration_curve(
-    train: tuple[ArrayLike, ArrayLike],
-    test: tuple[ArrayLike, ArrayLike],
-    source: SourceStatistics,
-    *,
-    shots: Sequence[int],
-    rules: Sequence[Rule],
-    draws: int,
-    seed: int,
-    pool: ArrayLike = (),
-) -> list[CurvePoint]:
-    """Return balanced accuracy on ``test`` scores against k shots drawn from ``train`` scores.
-
-    Both are (harmful, harmless); every rule sees the same draws. A k larger than a class of
-    ``train`` is left out. ``pool`` holds unlabelled scores for the rules that use them.
-    """
-    positive, negative = _scores(train[0]), _scores(train[1])
-    points = []
-    for k in shots:
-        if k > min(len(positive), len(negative)):
-            continue
-        rng = np.random.default_rng([seed, k])
-        n_draws = draws if k else 1
-        picks = [
-            (rng.permutation(positive)[:k], rng.permutation(negative)[:k]) for _ in range(n_draws)
-        ]
-        for rule in rules:
-            values = [threshold_for(rule, h, n, source, pool) for h, n in picks]
-            accuracy = [balanced_accuracy(test[0], test[1], t) for t in values]
-            points.append(
-                CurvePoint(k, rule, float(np.mean(values)), float(np.mean(accuracy)), n_draws)
-            )
-    return points
+def _both_classes(
+    scores: Mapping[str, tuple[ArrayLike, ArrayLike]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    found = [(_scores(h), _scores(n)) for h, n in scores.values()]
+    return [(h, n) for h, n in found if len(h) and len(n)]
 
 
 def _scores(values: ArrayLike) -> np.ndarray:

@@ -83,16 +83,22 @@ class Setting:
         what a single source is scored by. With ``false_alarm`` the source threshold is raised to
         that rate on the left-out scores.
         """
-        scores = {}
+        several = len(self.plan.sources) > 1
+        scores, like_shots = {}, {}
         for source in self.plan.sources:
-            pool = threshold_prompts(self.data.pool(source, "val"))
-            values = left_out(source if len(self.plan.sources) > 1 else None)(pool)
-            harmful = harmful_of(pool)
-            scores[source] = values[harmful], values[~harmful]
+            score = left_out(source if several else None)
+            for found, split in ((scores, "val"), (like_shots, "train")):
+                pool = threshold_prompts(self.data.pool(source, split))
+                values, harmful = score(pool), harmful_of(pool)
+                found[source] = values[harmful], values[~harmful]
         train = self.source_prompts("train")
         values = left_out(None)(train)
         harmful = harmful_of(train)
-        found = SourceStatistics.from_scores(scores, train=(values[harmful], values[~harmful]))
+        found = SourceStatistics.from_scores(
+            scores,
+            train=(values[harmful], values[~harmful]),
+            like_shots=like_shots if several else None,
+        )
         if false_alarm is None:
             return found
         least = least_threshold(np.concatenate([h for _, h in scores.values()]), false_alarm)

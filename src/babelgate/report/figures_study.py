@@ -15,10 +15,10 @@ from .tables import Table, make
 
 _PANELS = (("target", "value"), ("target", "worst"), ("source", "value"), ("source", "worst"))
 _TITLES = {
-    ("target", "value"): "Targets, mean",
+    ("target", "value"): "Targets, mean balanced accuracy",
     ("target", "worst"): "Targets, worst language",
-    ("source", "value"): "Left-out sources, mean",
-    ("source", "worst"): "Left-out sources, worst",
+    ("source", "value"): "Left-out sources, mean balanced accuracy",
+    ("source", "worst"): "Left-out sources, worst language",
 }
 _HEIGHT = 200.0
 
@@ -29,10 +29,7 @@ def study_figure(results: StudyResults) -> Figure:
     shots = sorted({m.k for m in results.means})
     curves = {role: results.curve(role) for role in ("target", "source")}
     panels = [p for p in _PANELS if curves[p[0]]]
-    known = [
-        v for role, what in panels for m in curves[role] if (v := getattr(m, what)) is not None
-    ]
-    low = math.floor(10 * min([0.8, *known])) / 10
+    spans = {role: _span(curve) for role, curve in curves.items() if curve}
 
     def draw(layout: Layout) -> Canvas:
         canvas = Canvas(layout.width)
@@ -43,7 +40,7 @@ def study_figure(results: StudyResults) -> Figure:
         for i, (role, what) in enumerate(panels):
             left, y = (i % columns) * (width + 24), top + (i // columns) * (_HEIGHT + 34)
             canvas.text(left, y - 4, _TITLES[role, what], "label")
-            _panel(canvas, (left, y, width), curves[role], what, rules, shots, low)
+            _panel(canvas, (left, y, width), curves[role], what, rules, shots, spans[role])
         canvas.height = top + math.ceil(len(panels) / columns) * (_HEIGHT + 34)
         return canvas
 
@@ -56,6 +53,13 @@ def study_figure(results: StudyResults) -> Figure:
     return Figure("threshold-study", "Thresholds by rule and shots", caption, draw)
 
 
+def _span(curve: tuple[StudyMean, ...]) -> tuple[float, float]:
+    """Return the axis of a role's panels: its values, out to the next multiples of 0.02."""
+    known = [v for m in curve for v in (m.value, m.worst) if v is not None]
+    low, high = math.floor(50 * min(known, default=0.8)), math.ceil(50 * max(known, default=1.0))
+    return min(low, high - 1) / 50, high / 50
+
+
 def _panel(
     canvas: Canvas,
     place: tuple[float, float, float],
@@ -63,12 +67,12 @@ def _panel(
     what: str,
     rules: list[str],
     shots: list[int],
-    low: float,
+    span: tuple[float, float],
 ) -> None:
     left, top, width = place
     start, bottom = left + 34, top + _HEIGHT - 22
     x_of = Scale(0, max(1, len(shots) - 1), start + 8, left + width - 10)
-    y_of = Scale(low, 1, bottom, top + 8)
+    y_of = Scale(*span, bottom, top + 8)
     for tick in y_of.ticks(5):
         canvas.line(start, y_of(tick), left + width, y_of(tick), "grid")
         canvas.text(start - 6, y_of(tick) + 4, decimal(tick, 2), "tick", "end")
