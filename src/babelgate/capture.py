@@ -21,7 +21,7 @@ from .models.memory import free_memory, is_out_of_memory
 from .models.prefix import SharedPrefix, shared_prefix
 from .models.template import Tokens
 from .store import DTYPES, ActivationStore, StoreSpec
-from .types import POSITIONS, Position, Prompt
+from .types import POSITIONS, Position, Prompt, is_position, post_instruction, tokens_back
 
 # Tokens per forward pass on a processor: enough rows for the matrix products to run at full rate,
 # few enough that a block's activations stay in cache (benchmarks/bench_capture.py --sweep).
@@ -58,6 +58,16 @@ def default_batch_tokens(model: ChatModel) -> int:
     return CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
 
 
+def post_instruction_positions(model: ChatModel) -> tuple[Position, ...]:
+    """Return the positions of the template's tokens after the user's text, first to last.
+
+    The last is ``t_post``; a template that adds nothing after the text has that one alone.
+    """
+    return tuple(
+        post_instruction(back) for back in reversed(range(len(model.template.closing)))
+    ) or ("t_post",)
+
+
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> tuple[list[int], list[int]]:
     """Return (rows from longest to shortest, batch boundaries into them).
 
@@ -92,8 +102,9 @@ def capture(
             on where it stopped.
         layers: 0-based blocks; all by default. The pass ends after the largest.
         positions: ``t_post`` (last token with the generation prompt), ``t_inst`` (last token of the
-            user's text), ``mean`` (mean over all tokens of the templated prompt; the opening is
-            then part of every prompt and is not shared).
+            user's text), ``t_post-N`` (the token N before the last; see
+            :func:`post_instruction_positions`), ``mean`` (mean over all tokens of the templated
+            prompt; the opening is then part of every prompt and is not shared).
         batch_tokens: padded tokens per forward pass. Halved on its own when memory runs out.
         dtype: of the stored values; the model's own by default.
         on_batch: called with the number of prompts after each batch, and once for what was stored
@@ -108,8 +119,10 @@ def capture(
         raise UserError(
             f"layers {list(wanted)}: this model has blocks 0 to {len(model.blocks) - 1}"
         )
-    if bad := [p for p in positions if p not in POSITIONS]:
-        raise UserError(f"position {bad[0]!r} is not one of {POSITIONS}")
+    if bad := [p for p in positions if not is_position(p)]:
+        raise UserError(
+            f"position {bad[0]!r} is not one of {POSITIONS}, nor 't_post-N' (N tokens before)"
+        )
     stored = dtype or model.identity.dtype
     if stored not in DTYPES:
         raise UserError(f"dtype {stored!r} is not one of {', '.join(DTYPES)}")
@@ -171,6 +184,12 @@ class _Reader:
             for i, row in enumerate(rows)
             if limit is not None and self.tokens.lengths[row] > limit
         }
+        deepest = max(self._back(position) for position in self.positions)
+        reasons |= {
+            i: f"{self.tokens.lengths[row]} tokens, none of them {deepest} before the last"
+            for i, row in enumerate(rows)
+            if self.tokens.lengths[row] <= deepest
+        }
         shape = (len(self.layers), len(self.positions), len(rows), self.model.identity.d_model)
         # In the stored type, so that what overflows it is found below.
         values = torch.zeros(shape, dtype=self.dtype)
@@ -196,6 +215,7 @@ class _Reader:
             for i in which
             if self.tokens.ids[rows[i]][:n] == opening
             and self.tokens.lengths[rows[i]] - n >= self.tokens.inst_offsets[rows[i]]
+            and self.tokens.lengths[rows[i]] - n > max(map(self._back, self.positions))
         ]
         rest = [i for i in which if i not in set(shared)]
         return [(g, p) for g, p in ((shared, self.prefix), (rest, None)) if g]
@@ -250,10 +270,20 @@ class _Reader:
         """Return the columns of the wanted positions, ``[n_positions, B]``."""
         tokens = self.tokens
         ends = [tokens.lengths[row] - skip if skip else width for row in rows]
-        # A mean has no column; the last one stands in and is overwritten.
-        last = [1] * len(rows)
-        offsets = [tokens.inst_offsets[row] for row in rows]
-        back = {"t_post": last, "t_inst": offsets, "mean": last}
         return torch.tensor(
-            [[end - b for end, b in zip(ends, back[position])] for position in self.positions]
+            [
+                [
+                    end - (tokens.inst_offsets[row] if p == "t_inst" else self._back(p) + 1)
+                    for end, row in zip(ends, rows)
+                ]
+                for p in self.positions
+            ]
         )
+
+    @staticmethod
+    def _back(position: Position) -> int:
+        """Return how many tokens before the last a position is, where that is the same in all rows.
+
+        A mean has no column: the last one stands in and is overwritten.
+        """
+        return tokens_back(position) or 0

@@ -25,7 +25,7 @@ import torch
 
 from .artifacts import JsonLines, fingerprint, write_error, write_json
 from .errors import StoreError
-from .types import POSITIONS, ModelIdentity, Position
+from .types import ModelIdentity, Position, is_position
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _SCHEMA = 1
@@ -148,7 +148,7 @@ class ActivationStore:
                 "the folder to capture again"
             ) from error
         expected = _n_bytes(store.shape, store._dtype)
-        if size != expected or not set(store.positions) <= set(POSITIONS):
+        if size != expected or not all(map(is_position, store.positions)):
             raise StoreError(
                 f"activation store {folder} is damaged: values.bin has {size} bytes, "
                 f"{expected} expected; remove the folder to capture again"

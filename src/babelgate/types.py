@@ -8,22 +8,49 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NewType, cast, get_args
 
 from .errors import PromptError
 
 Label = Literal["harmful", "harmless"]
 Split = Literal["train", "val", "test"]
-Position = Literal["t_post", "t_inst", "mean"]
+NamedPosition = Literal["t_post", "t_inst", "mean"]
+#: ``t_post-N``: the token N before ``t_post``. Made by :func:`post_instruction`.
+EarlierPosition = NewType("EarlierPosition", str)
+Position = NamedPosition | EarlierPosition
 Contrast = Literal["topic", "twins"]
 Outcome = Literal["refused", "answered", "degenerate", "wrong_language", "unparsed"]
 StopReason = Literal["eos", "length", "fixed"]
 
 LABELS: tuple[Label, ...] = get_args(Label)
 SPLITS: tuple[Split, ...] = get_args(Split)
-POSITIONS: tuple[Position, ...] = get_args(Position)
+POSITIONS: tuple[NamedPosition, ...] = get_args(NamedPosition)
 CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+_EARLIER = "t_post-"
+
+
+def post_instruction(back: int) -> Position:
+    """Return the position of the token ``back`` before the prompt's last: 0 is ``t_post``."""
+    if back < 0:
+        raise ValueError(f"positions are counted back from the last token, not {back}")
+    return EarlierPosition(f"{_EARLIER}{back}") if back else "t_post"
+
+
+def tokens_back(position: str) -> int | None:
+    """Inverse of :func:`post_instruction`; None for what is no such position."""
+    if position == "t_post":
+        return 0
+    number = position.removeprefix(_EARLIER)
+    plain = position != number and number.isascii() and number.isdigit() and number[0] != "0"
+    return int(number) if plain else None
+
+
+def is_position(position: str) -> bool:
+    """Whether activations can be read there: a named position, or one before ``t_post``."""
+    return position in POSITIONS or tokens_back(position) is not None
 
 
 @dataclass(frozen=True, slots=True)
