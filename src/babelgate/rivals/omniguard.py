@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..errors import UserError
+from ..geometry.universality import matched_minus_mismatched
 
 HIDDEN = (512, 256)
 
@@ -36,7 +37,7 @@ def u_score(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
     n = len(x)
     matched = (x * y).sum(-1).sum(0)
     every = (x.sum(0) * y.sum(0)).sum(-1)
-    return (matched / n - (every - matched) / (n * (n - 1))).cpu().numpy()
+    return matched_minus_mismatched(matched, every, n).cpu().numpy()
 
 
 def mean_u_score(states: Mapping[str, torch.Tensor]) -> np.ndarray:
