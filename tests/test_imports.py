@@ -142,9 +142,11 @@ def test_types_and_errors_stand_alone():
 
 
 PURE = (
-    "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "fit_data", "rivals.adasteer",
-    "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components", "threshold_mixture",
-    "threshold_bound", "threshold_batches", "probe_stack", "threshold_study",
+    "directions", "gate", "thresholds", "stats", "metrics", "probe", "fit", "fit_data",
+    "rivals.adasteer", "rivals.cast", "rivals.omniguard", "rivals.probes", "rivals.components",
+    "threshold_mixture",
+    "threshold_bound", "threshold_batches", "threshold_curve", "probe_stack", "threshold_study", "breaks",
+    "geometry.driver", "action_strata", "transfer.sources",
 )  # fmt: skip
 
 
@@ -207,6 +209,8 @@ def test_nobody_imports_upwards():
         "api": {"", "cli"},
         "comparing.run": {"cli", "api"},
         "recipes": {"cli", "api", "comparing.run"},
+        "diagnosing.run": {"cli", "api"},
+        "directing.run": {"cli", "api"},
     }
     checked = 0
     for module in TREES:
@@ -238,7 +242,7 @@ def test_the_command_line_imports_nothing_of_ours_but_text():
 
 
 def test_every_public_name_of_the_package_exists():
-    assert len(babelgate.__all__) == 9
+    assert len(babelgate.__all__) == 11
     for name, home in babelgate._HOMES.items():
         tree = TREES[home.lstrip(".")]
         defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .api import calibrate, compare, evaluate, measure
+    from .api import calibrate, compare, diagnose, evaluate, find_directions, measure
     from .gate_file import load_gate
     from .models import load_model
     from .prompts import load_prompts
@@ -24,6 +24,8 @@ _HOMES = {
     "measure": ".api",
     "calibrate": ".api",
     "compare": ".api",
+    "diagnose": ".api",
+    "find_directions": ".api",
     "evaluate": ".api",
     "write_report": ".report",
 }
@@ -32,7 +34,9 @@ __all__ = [
     "__version__",
     "calibrate",
     "compare",
+    "diagnose",
     "evaluate",
+    "find_directions",
     "load_gate",
     "load_model",
     "load_prompts",

@@ -7,7 +7,19 @@ from typing import Any
 from . import recipes
 from .comparing.results import Comparison
 from .comparing.run import compare as run_comparison
-from .config import CalibrateSettings, CompareSettings, EvaluateSettings, MeasureSettings, build
+from .config import (
+    CalibrateSettings,
+    CompareSettings,
+    DiagnoseSettings,
+    DirectionsSettings,
+    EvaluateSettings,
+    MeasureSettings,
+    build,
+)
+from .diagnosing.run import Diagnosed
+from .diagnosing.run import diagnose as run_diagnosis
+from .directing.run import Directions
+from .directing.run import find_directions as run_directions
 from .gate import Gate
 from .models.chat import ChatModel
 from .recipes import Calibrated
@@ -62,6 +74,24 @@ def compare(
         ConfigError: listing every setting that does not fit.
     """
     return run_comparison(model, prompts, _settings(CompareSettings, settings), test=test)
+
+
+def diagnose(model: ChatModel, prompts: PromptSet, **settings: Any) -> Diagnosed:
+    """Say where each language fails; settings as in `babelgate diagnose --help`.
+
+    Raises:
+        ConfigError: listing every setting that does not fit.
+    """
+    return run_diagnosis(model, prompts, _settings(DiagnoseSettings, settings))
+
+
+def find_directions(model: ChatModel, prompts: PromptSet, **settings: Any) -> Directions:
+    """Select refusal directions and measure transfer; as in `babelgate directions --help`.
+
+    Raises:
+        ConfigError: listing every setting that does not fit.
+    """
+    return run_directions(model, prompts, _settings(DirectionsSettings, settings))
 
 
 def _settings(kind: Any, given: dict[str, Any]) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 from .capture import Activations, capture
 from .console import progress
 from .models.chat import ChatModel
-from .plan import States
-from .types import PromptSet
+from .plan import POSITION, States
+from .types import Position, PromptSet
 
 
 def capture_languages(
@@ -19,10 +19,11 @@ def capture_languages(
     folder: Path,
     *,
     layers: Sequence[int] | None = None,
+    positions: Sequence[Position] = (POSITION,),
     batch_tokens: int | None = None,
 ) -> States:
-    """Capture ``t_post`` activations into one store per language and source of prompts, so that
-    adding a language or a contrast set computes only what is new.
+    """Capture activations into one store per language and source of prompts, so that adding a
+    language or a contrast set computes only what is new.
     """
     stores: list[Activations] = []
     parts = dict.fromkeys((p.language, p.source) for p in prompts)
@@ -36,6 +37,7 @@ def capture_languages(
                     own.prompts,
                     folder / language / (re.sub(r"[^\w.-]+", "_", source) or "prompts"),
                     layers=layers,
+                    positions=positions,
                     batch_tokens=batch_tokens,
                     on_batch=lambda n: bar.advance(task, n),
                 )

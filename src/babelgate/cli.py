@@ -249,6 +249,81 @@ def thresholds(settings: Any, json_: bool) -> None:
     note(f"Study: {settings.out / 'study.json'}, study.md and study.svg beside it")
 
 
+@settings_command("diagnose", "Say where each language fails: prompt, harm, threshold or action.")
+def diagnose(settings: Any, json_: bool) -> None:
+    """Run `diagnose`."""
+    from .diagnosing.run import diagnose as run
+    from .report.diagnosed import print_diagnosed, write_diagnosed
+
+    model, prompts = _load(settings)
+    found = run(model, prompts, settings)
+    path = write_diagnosed(settings.out)
+    if json_:
+        _print_json({"breaks": found.breaks.to_json(), "geometry": found.geometry.to_json()})
+    else:
+        print_diagnosed(found.breaks)
+    note(f"Report: {path}")
+
+
+@settings_command("directions", "Select refusal directions by language and measure their transfer.")
+def directions(settings: Any, json_: bool) -> None:
+    """Run `directions`."""
+    from .directing.run import find_directions
+    from .report.diagnosed import load_directed, print_directed, write_directed
+
+    model, prompts = _load(settings)
+    found = find_directions(model, prompts, settings)
+    path = write_directed(settings.out)
+    if json_:
+        _print_json(
+            {
+                "selections": {x: s.to_json() for x, s in found.selections.items()},
+                "transfer": None if found.transfer is None else found.transfer.to_json(),
+            }
+        )
+    else:
+        print_directed(*load_directed(settings.out))
+    note(f"Vectors: {settings.out / 'vectors.safetensors'}; report: {path}")
+
+
+@app.command(help="List directions in a file, or convert them: safetensors, GGUF, npz (repeng).")
+@click.argument("source", type=click.Path())
+@click.option("--to", metavar="FILE", help="Write them here; the suffix says the format.")
+@click.option("--name", help="Only this direction, such as refusal/en.")
+@click.option("--layers", metavar="N,N,…", help="Only these blocks.")
+@click.option("--json", "json_", is_flag=True, help="Print the list as JSON for programs.")
+def vectors(source: str, to: str | None, name: str | None, layers: str | None, json_: bool) -> None:
+    """Run `vectors`."""
+    from .console import table
+    from .vectors import export_vectors, import_vectors
+
+    path = Path(source)
+    found = import_vectors(path / "vectors.safetensors" if path.is_dir() else path)
+    blocks = None
+    if layers is not None:
+        try:
+            blocks = [int(part) for part in layers.split(",")]
+        except ValueError:
+            raise click.UsageError(f"--layers {layers!r}: expected numbers such as 12,14") from None
+    if name is not None:
+        found = found.select(name, blocks)
+    if to is not None:
+        written = export_vectors(found, Path(to), name=name, layers=blocks)
+        note(f"Blocks {', '.join(map(str, written))}: {to}")
+        return
+    rows = [
+        [e.name, e.layer, e.direction.position, e.direction.method, f"{e.scale:.4g}", e.scale_is]
+        for e in found.directions
+        if blocks is None or e.layer in blocks
+    ]
+    columns = ["Name", "Block", "Position", "Method", "Length", "Length is"]
+    if json_:
+        _print_json([dict(zip(("name", "layer", "position", "method", "scale", "scale_is"), row))
+                     for row in rows])  # fmt: skip
+    else:
+        table(f"Directions in {path.name or source}", columns, rows)
+
+
 @settings_command("evaluate", "Generate with and without the gate on the same prompts, and report.")
 def evaluate(settings: Any, json_: bool) -> None:
     """Run `evaluate`."""

@@ -58,7 +58,10 @@ class PromptSettings(Settings):
     )
     seed: int = Field(default=0, ge=0, description="seed of every random choice")
 
-    @field_validator("languages", "sources", "targets", check_fields=False)
+    @field_validator(
+        "languages", "sources", "targets", "select", "reply_sources", "reply_languages",
+        check_fields=False,
+    )  # fmt: skip
     @classmethod
     def _as_the_registry_spells(cls, codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
         try:
@@ -313,6 +316,96 @@ class ThresholdsSettings(RunSettings):
         return CalibrateSettings(shots=0, **{k: v for k, v in self if k in own})
 
 
+class _GeometrySettings(RunSettings, JudgeSettings):
+    """What the two studies of activation space share."""
+
+    sources: tuple[str, ...] | None = Field(
+        default=None,
+        description="languages that directions and thresholds are pooled over; by default the "
+        "high-tier ones there are",
+    )
+    targets: tuple[str, ...] | None = Field(
+        default=None, description="other languages to study; by default all others"
+    )
+    train_per_cell: int | None = Field(
+        default=64, ge=2, description="train prompts per language and label"
+    )
+    val_per_cell: int | None = Field(
+        default=48, ge=2, description="val prompts per language and label"
+    )
+    reply_prompts: int = Field(
+        default=32,
+        ge=0,
+        description="prompts per language, label and split whose untouched replies are generated, "
+        "to tell refused from answered; 0 turns replies off",
+    )
+    max_new_tokens: int = Field(default=20, ge=1, description="reply length in English")
+    rows: int | None = Field(default=None, ge=1, description="replies generated together")
+
+    def calibration(self) -> CalibrateSettings:
+        """Return the settings that select prompts as a calibration would, targets like sources."""
+        own = set(CalibrateSettings.model_fields) - {"layers"}
+        shared: dict[str, Any] = {k: v for k, v in self if k in own}
+        if self.train_per_cell is not None:
+            # Directions are made in targets too, so these get as many train prompts as sources.
+            shared["shot_pool"] = self.train_per_cell
+        return CalibrateSettings(**shared)
+
+
+class DiagnoseSettings(_GeometrySettings):
+    """Where in activation space, and where on the way to a reply, a language fails."""
+
+    layers: tuple[int, ...] | None = Field(
+        default=None, description="blocks to study; all by default"
+    )
+    pivot: str | None = Field(
+        default=None,
+        description="language that translations are matched with; English or the first",
+    )
+    readout_layers: int = Field(default=5, ge=1, le=8, description="blocks that the gate reads")
+
+
+class DirectionsSettings(_GeometrySettings):
+    """Refusal directions by language: selection, transfer, files."""
+
+    select: tuple[str, ...] | None = Field(
+        default=None, description="languages to select a direction in; all by default"
+    )
+    candidates: tuple[int, ...] | None = Field(
+        default=None, description="blocks whose input is searched; all before 80 % of the depth"
+    )
+    full_maps: bool = Field(
+        default=False, description="compute every candidate's scores, also those no filter needs"
+    )
+    fallback: bool = Field(
+        default=True,
+        description="where the model never refuses or refuses everything, contrast harmful with "
+        "harmless prompts instead, and say so",
+    )
+    transfer: Literal["none", "first-token", "replies"] = Field(
+        default="first-token",
+        description="effect of every direction in every language: log-odds of a refusal's first "
+        "token, or judged replies as well",
+    )
+    transfer_prompts: int = Field(
+        default=24, ge=4, description="test prompts per language and label of the transfer matrix"
+    )
+    transfer_layer: int | None = Field(
+        default=None,
+        ge=0,
+        description="compare mean differences of this block in every language, not selected ones",
+    )
+    reply_sources: tuple[str, ...] | None = Field(
+        default=None, description="languages whose directions are tried by replies; all by default"
+    )
+    reply_languages: tuple[str, ...] | None = Field(
+        default=None, description="languages they are tried in by replies; all by default"
+    )
+    controls: int = Field(
+        default=3, ge=0, description="random directions, and shuffled labels, to compare with"
+    )
+
+
 class EvaluateSettings(MeasureSettings):
     """Generate with and without a gate, and judge."""
 
@@ -422,4 +515,6 @@ COMMANDS: dict[str, type[Settings]] = {
     "compare": CompareSettings,
     "judge": JudgeFileSettings,
     "thresholds": ThresholdsSettings,
+    "diagnose": DiagnoseSettings,
+    "directions": DirectionsSettings,
 }

@@ -34,14 +34,14 @@ class States:
         """Return how many prompts have no activations, by reason (numbers in it dropped)."""
         return dict(Counter(why.split(",")[-1].strip() for why in self.excluded.values()))
 
-    def layer(self, layer: int, keys: Sequence[str]) -> torch.Tensor:
+    def layer(self, layer: int, keys: Sequence[str], position: Position = POSITION) -> torch.Tensor:
         """Return ``[len(keys), d]`` float32 in the order of ``keys``."""
         rows: dict[str, torch.Tensor] = {}
         wanted = set(keys)
         for store in self.stores:
             own = [k for k in store.keys if k in wanted]
             if own:
-                rows |= dict(zip(own, store.select(own).layer(layer, POSITION)))
+                rows |= dict(zip(own, store.select(own).layer(layer, position)))
         return torch.stack([rows[key] for key in keys])
 
 

@@ -1,0 +1,1 @@
+"""`babelgate directions`: refusal directions by language, selected, transferred and written."""
