@@ -22,6 +22,7 @@ from babelgate.artifacts import write_json
 from babelgate.config import CalibrateSettings
 from babelgate.fit import Fitter
 from babelgate.fit_data import Data
+from babelgate.metrics import known
 from babelgate.plan import POSITION, Plan, candidate_layers
 from babelgate.prompts import take
 from babelgate.prompts.duplicates import near_pairs
@@ -149,7 +150,7 @@ def compare(plan, states, identity, layers, tests, read):
                     "rank": {str(x): b.shape[1] for x, b in gate.bases.items()},
                     "layers": gate.layers,
                     "regularisation": choice.l2,
-                    "left_out": dict(choice.by_contrast),
+                    "left_out": {c: known(v) for c, v in choice.by_contrast.items()},
                     "seconds": round(time.perf_counter() - before, 1),
                 }
                 for what, chosen in tests.items():
@@ -182,7 +183,8 @@ def tables(document):
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, gate in gates.items():
         rank = max(gate["rank"].values())
-        left_out = [f"{gate['left_out'][c]:.3f}" for c in ("topic", "twins")]
+        values = [gate["left_out"][c] for c in ("topic", "twins")]
+        left_out = ["–" if v is None else f"{v:.3f}" for v in values]
         cells = [gate["trained_on"], f"{gate['basis']} {rank}", ", ".join(map(str, gate["layers"]))]
         cells += left_out
         cells += [f"{mean_auroc(rows, name, *column[1:]):.2f}" for column in SUMMARY]
