@@ -117,7 +117,9 @@ def test_cells_equal_loops(evidence):
         means = {name: np.mean([*x.values()]) for name, x in per_control.items()}
         assert {c.name: c.change for c in cell.controls} == pytest.approx(means)
         assert {c.kind for c in cell.controls} == {"random", "shuffled", "identity"}
-        assert cell.exceeds == all(sign * e.value > sign * x for x in means.values())
+        assert cell.exceeds == (
+            sign * e.value > 0 and all(sign * e.value > sign * x for x in means.values())
+        )
         above = sum(sign * x >= sign * e.value for x in means.values())
         assert cell.p_rank == pytest.approx((1 + above) / (1 + len(means)))
         beyond = [
@@ -145,6 +147,17 @@ def test_nothing_moved_is_zero_and_not_significant():
         # No prompt of 5 groups changed: up to z^2 / (5 + z^2) of them could have.
         z2 = 1.959963984540054**2
         assert cell.estimate.high == pytest.approx(z2 / (cell.estimate.n_groups + z2))
+
+
+def test_no_change_does_not_exceed_controls_that_go_the_wrong_way():
+    found = measured("replies", base=0.0, move=0.0, holes=0.0)
+    for name, values in found.edited.items():
+        if "random" in name or "shuffled" in name or "identity" in name:
+            values[~np.isnan(values)] = 1.0
+    cells = [c for c in cells_of(found) if c.effect == "ablate_harmful" and c.controls]
+    assert len(cells) > 4
+    assert {min(x.change for x in c.controls) for c in cells} == {1.0}
+    assert {c.exceeds for c in cells} == {False}
 
 
 def test_floors_and_ceilings_are_marked():

@@ -194,7 +194,8 @@ def _cell(
         broken=_broken(measured.broken.get(d.edit.name), d),
         broken_base=_broken(measured.broken_base, d),
         controls=controls,
-        exceeds=own > max(strengths) if strengths else None,
+        # Controls may all move the wrong way: no change at all would exceed those.
+        exceeds=own > max(0.0, *strengths) if strengths else None,
         p_rank=(1 + sum(s >= own for s in strengths)) / (1 + len(strengths))
         if strengths
         else math.nan,

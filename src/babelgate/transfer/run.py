@@ -162,7 +162,10 @@ def _notes(
         found.append(f"the untouched model refuses every prompt in {', '.join(always)}")
     own = [tokens[x] for x in targets if x in tokens]
     if own and len(set(own)) < len(own):
-        found.append("some languages share their refusal tokens, for want of refusals of their own")
+        found.append(
+            "some languages have the same refusal tokens; those derived from replies are every "
+            "language's together where a language has too few refusals of its own"
+        )
     return found
 
 
