@@ -13,8 +13,8 @@ from babelgate.config import COMMANDS
 from babelgate.console import note, table
 
 COMMAND_NAMES = (
-    "calibrate", "compare", "demo", "evaluate", "judge", "measure", "models", "power", "prompts",
-    "report", "thresholds",
+    "calibrate", "compare", "demo", "diagnose", "directions", "evaluate", "judge", "measure",
+    "models", "power", "prompts", "report", "thresholds", "vectors",
 )  # fmt: skip
 SOURCE = Path(__file__).parents[1] / "src"
 

@@ -78,7 +78,7 @@ class Cell:
     ``floor`` or ``ceiling``. ``broken`` is the share of replies that neither refuse nor answer
     (loops, another language), ``broken_base`` before the edit.
 
-    ``exceeds``: whether the change is in the intended direction and larger there than every control's;
+    ``exceeds``: whether the change is in the intended direction and larger there than all controls;
     ``p_rank = (1 + controls at least as large) / (1 + controls)``; ``beyond`` is the change less
     the controls' mean change, prompt by prompt. ``p`` is two-sided, ``p_holm`` adjusted over the
     cells of the same effect and evidence. ``reason`` says why a number is missing; empty otherwise.
