@@ -95,10 +95,10 @@ def _profiles(geometry: Geometry, chosen: tuple[int, ...]) -> Iterable[Profile]:
         ),
         _Curve(
             "u-score", "U-score", at(t.translation, _POSITION),
-            lambda r: r.u_raw, 0.0, 1.0,  # type: ignore[attr-defined]
+            lambda r: r.u_raw, 0.0, 0.1,  # type: ignore[attr-defined]
         ),
         _Curve(
-            "share", "Share of the harmfulness direction inside the sources’ subspace",
+            "share", "Harmfulness inside the sources’ subspace",
             at(t.shares, _POSITION), _last_share, 0.0, 1.0,
         ),
         _Curve(
@@ -228,13 +228,21 @@ def _of_language(
     return [x[i] for i in rows], [y[i] for i in rows], [z[i] for i in rows]
 
 
+_SKIPPED = {
+    "refusal": "refusal directions",
+    "refusal_harmful": "refusal directions among harmful prompts",
+    "refusal_harmless": "refusal directions among harmless prompts",
+    "harmfulness": "harmfulness directions",
+}
+
+
 def skipped(rows: Sequence[Skip]) -> Iterable[Skipped]:
-    """Return what was not computed, languages with the same reason together."""
-    together: dict[tuple[str, str], list[str]] = {}
+    """Return what was not computed, one entry per analysis with each language's reason."""
+    kinds: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        together.setdefault((row.kind, row.reason), [])
-        if row.language is not None:
-            together[row.kind, row.reason].append(row.language)
-    for (kind, reason), codes in together.items():
-        where = f" in {', '.join(dict.fromkeys(codes))}" if codes else ""
-        yield Skipped(f"{kind.replace('_', ' ')}{where}", reason)
+        codes = kinds.setdefault(row.kind, {}).setdefault(row.reason, [])
+        if row.language is not None and row.language not in codes:
+            codes.append(row.language)
+    for kind, reasons in kinds.items():
+        parts = [f"{', '.join(codes)}: {why}" if codes else why for why, codes in reasons.items()]
+        yield Skipped(_SKIPPED.get(kind, kind.replace("_", " ")), "; ".join(parts))
