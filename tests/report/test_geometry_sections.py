@@ -27,6 +27,7 @@ from synthetic_geometry import (
 
 from babelgate.breaks import NOTHING, Breaks, Evidence, breaks_of
 from babelgate.report.figure import LAYOUTS, NARROW, WIDE
+from babelgate.report.figures_breaks import breaks_figure, breaks_words, sentences_table
 from babelgate.report.figures_maps import Maps, ScoreMap, maps_figure, ramp_of
 from babelgate.report.figures_matrix import (
     ABOVE,
@@ -41,15 +42,12 @@ from babelgate.report.figures_profile import Profile, profile_figure
 from babelgate.report.figures_projection import Cloud, Projection, projection_figure
 from babelgate.report.geometry_sections import (
     GeometryPage,
-    breaks_figure,
-    breaks_words,
     geometry_sections,
     geometry_summary,
     maps_words,
     matrix_words,
     profile_words,
     projection_words,
-    sentences_table,
 )
 from babelgate.report.names import language_name
 from babelgate.report.page import Head, document

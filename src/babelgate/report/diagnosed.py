@@ -23,11 +23,11 @@ from .direction_sections import (
     selection_table,
     transfer_matrices,
 )
+from .figures_breaks import breaks_words
 from .figures_matrix import matrix_table
 from .geometry_page import geometry_page, ordered
 from .geometry_sections import (
     GeometryPage,
-    breaks_words,
     geometry_sections,
     geometry_summary,
     matrix_words,
