@@ -10,7 +10,8 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run: a failure is there for everybody, or for nobody.
-settings.register_profile("repeatable", derandomize=True)
+# No deadlines: a busy machine takes its time.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -94,7 +94,8 @@ def chat_server() -> Iterator[Server]:
 
         def do_POST(self):
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if state.closing.is_set():  # a connection kept alive does not outlive the server
+            # A connection kept alive does not outlive the server, nor one whose client gave up.
+            if state.closing.is_set() or not content:
                 self.close_connection = True
                 return
             asked = Asked(self.path, dict(self.headers), json.loads(content))

@@ -262,7 +262,7 @@ def test_nothing_works_from_the_start(tmp_path):
     start = time.monotonic()
     with pytest.raises(JudgeError, match="no connection"):
         judge_all(judge, many(50), tmp_path / "v.jsonl")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
 
 
 # ---------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_closing_the_iterator_stops_requests(server):
     assert next(stream)[0] == 0
     start = time.monotonic()
     stream.close()  # pyright: ignore
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert len(server.asked) <= 4
 
 

@@ -1,7 +1,6 @@
 """The lexicon judge as a whole: order of the rules, what is unparsed, and that nothing breaks it."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from babelgate.errors import UserError
 from babelgate.judges import Judge, Reply, get_judge, judge_names
 from babelgate.types import OUTCOMES, Completion, Prompt
+from quick import is_quick
 
 from .examples import ANSWERS, REFUSALS
 
@@ -136,13 +136,17 @@ def test_any_text_gets_a_valid_outcome(text, language, stop):
     assert outcome(text, language, stop=stop) in OUTCOMES
 
 
+def judged_quickly(text: str, language: str, prompt: str) -> bool:
+    found: list[str] = []
+    quick = is_quick(lambda: found.append(outcome(text, language, prompt=prompt)), 1)
+    return quick and set(found) <= set(OUTCOMES)
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.text(min_size=1, max_size=30), st.sampled_from(["en", "ja", "yo"]))
 def test_very_long_text_is_judged_in_a_second(piece, language):
     text = (piece * (100_000 // len(piece) + 1))[:100_000]
-    start = time.process_time()
-    assert outcome(text, language, prompt="p" + text) in OUTCOMES
-    assert time.process_time() - start < 1
+    assert judged_quickly(text, language, "p" + text)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +163,4 @@ def test_very_long_text_is_judged_in_a_second(piece, language):
     ],
 )
 def test_adversarial_long_text_is_judged_in_a_second(text):
-    start = time.process_time()
-    assert outcome(text, "en", prompt=text[:90_000] + "x") in OUTCOMES
-    assert time.process_time() - start < 1
+    assert judged_quickly(text, "en", text[:90_000] + "x")

@@ -1,7 +1,6 @@
 """Normalisation: what two spellings of one word share, and what must stay apart."""
 
 import re
-import time
 from collections import Counter
 
 import pytest
@@ -17,6 +16,7 @@ from babelgate.judges.normalise import (
     script_counts,
     without_numbering,
 )
+from quick import is_quick
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,4 @@ def test_a_long_text_folds_as_a_short_one(text):
 
 @pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0e48\u0e38", "\u05b0\u05bc\u0591"])
 def test_many_marks_fold_in_bounded_time(marks):
-    start = time.process_time()
-    fold("a" + marks * 50_000)
-    assert time.process_time() - start < 0.5
+    assert is_quick(lambda: fold("a" + marks * 50_000), 0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -16,6 +15,7 @@ from babelgate.judges.embedded.features import features
 from babelgate.judges.embedded.judge import EmbeddedJudge
 from babelgate.judges.embedded.model import RefusalModel, shipped_model
 from babelgate.types import OUTCOMES
+from quick import is_quick
 
 from ..examples import ANSWERS, REFUSALS
 from ..made import LANGUAGES, anything, reply, texts
@@ -262,18 +262,20 @@ LONG = [
 ]
 
 
+def judged_quickly(text: str, language: str, prompt: str) -> bool:
+    found: list[str] = []
+    quick = is_quick(lambda: found.append(outcome(text, language, prompt)), 2)
+    return quick and set(found) <= set(OUTCOMES)
+
+
 @pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
 def test_adversarial_long_text_is_judged_in_seconds(text):
     for language, prompt in (("en", text[:90_000] + "x"), ("zh", "a" * 15_999 + "b"), ("qq", "x")):
-        start = time.process_time()
-        assert outcome(text, language, prompt) in OUTCOMES
-        assert time.process_time() - start < 2
+        assert judged_quickly(text, language, prompt)
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.text(alphabet=st.characters(), min_size=1, max_size=30), st.sampled_from(["en", "ja"]))
 def test_very_long_text_is_judged_in_seconds(piece, language):
     text = (piece * (100_000 // len(piece) + 1))[:100_000]
-    start = time.process_time()
-    assert outcome(text, language, prompt="p" + text) in OUTCOMES
-    assert time.process_time() - start < 2
+    assert judged_quickly(text, language, "p" + text)
