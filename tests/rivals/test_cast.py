@@ -19,6 +19,7 @@ from babelgate.rivals.cast import (
     find_condition,
     first_component,
     masked_mean,
+    observed_thresholds,
 )
 
 
@@ -124,6 +125,22 @@ def test_the_grid_and_the_blocks_of_the_paper():
     assert behaviour_layers(32) == tuple(range(15, 25))
     assert behaviour_layers(28) == tuple(range(13, 22))
     assert condition_layers(2) == (1,)
+
+
+def test_no_threshold_at_all_is_better_than_the_observed_ones():
+    rng = np.random.default_rng(3)
+    positive, negative = rng.normal(0.8, 0.1, (13, 3)), rng.normal(0.7, 0.1, (17, 3))
+    positive[:, 1] += 0.2
+    tried = observed_thresholds(positive, negative)
+    assert tried.shape == (3, 29)
+    found = find_condition(positive, negative, (0, 1, 2), tried)
+    fine = np.linspace(0, 2, 4001)
+    assert found.f1 == pytest.approx(find_condition(positive, negative, (0, 1, 2), fine).f1)
+    assert found.layer == 1
+    # The paper's range is below all these scores: nothing there is better than firing always.
+    published = find_condition(positive, negative, (0, 1, 2))
+    assert published.met(positive[:, 0]).all()
+    assert published.met(negative[:, 0]).all()
 
 
 def test_a_score_equal_to_the_threshold_meets_the_condition_on_both_sides():

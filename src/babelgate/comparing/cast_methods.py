@@ -11,11 +11,13 @@ import torch
 
 from ..interventions.cast import BehaviourVectors, CastCondition
 from ..rivals.cast import (
+    THRESHOLDS,
     behaviour_layers,
     condition_layers,
     condition_score,
     contrast_vectors,
     find_condition,
+    observed_thresholds,
 )
 from ..rivals.released import load_cast
 from ..types import Prompt
@@ -55,8 +57,13 @@ def _cast(
     summary: str,
     labels: str,
     pair: tuple[Sequence[Prompt], Sequence[Prompt]],
+    *,
+    own_range: bool,
 ) -> Contender:
-    """Fit vectors and condition on (harmful, harmless) prompts, and route by the condition."""
+    """Fit vectors and condition on (harmful, harmless) prompts, and route by the condition.
+
+    With ``own_range`` thresholds are tried where the model's scores lie, else in the paper's range.
+    """
     layers = condition_layers(len(setting.model.blocks))
     harmful, harmless = (
         torch.stack([setting.states(side, x, "mean") for x in layers], dim=1) for side in pair
@@ -64,7 +71,8 @@ def _cast(
     n = min(len(harmful), len(harmless))
     vectors = contrast_vectors(harmful[:n], harmless[:n])
     scores = [condition_score(side, vectors).double().numpy() for side in (harmful, harmless)]
-    point = find_condition(scores[0], scores[1], tuple(range(len(layers))))
+    tried = observed_thresholds(scores[0], scores[1]) if own_range else THRESHOLDS
+    point = find_condition(scores[0], scores[1], tuple(range(len(layers))), tried)
     layer = layers[point.layer]
     test = setting.states(setting.test, layer, "mean")
     values = point.sign * condition_score(test, vectors[point.layer]).double().numpy()
@@ -91,8 +99,8 @@ def cast_zero_shot(setting: Setting, given: Given) -> Contender:
         for side, label in enumerate(("harmful", "harmless"))
     )
     return _cast(
-        setting, given, "cast-zero-shot", "CAST from its released English data", "its own",
-        (harmful, harmless),
+        setting, given, "cast-zero-shot", "CAST as published, from its released English data",
+        "its own", (harmful, harmless), own_range=False,
     )  # fmt: skip
 
 
@@ -102,6 +110,6 @@ def cast_adapted(setting: Setting, given: Given) -> Contender:
     train = [*setting.source_prompts("train"), *setting.all_shots(setting.seeds[0])]
     sides = ([p for p in train if p.harmful], [p for p in train if not p.harmful])
     return _cast(
-        setting, given, "cast-adapted", "CAST, condition fitted on our labels",
-        labels_in_words(setting), sides,
+        setting, given, "cast-adapted", "CAST, condition and its range fitted on our labels",
+        labels_in_words(setting), sides, own_range=True,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from .components import first_right_singular_vector
 
 #: On which side of the score the threshold is when the condition is met (the authors' wording).
 ThresholdIs = Literal["larger", "smaller"]
-#: Thresholds that are tried: 0 to 0.06 by 0.0001.
+#: Thresholds that the paper tries: 0 to 0.06 by 0.0001, where its models' scores lie.
 THRESHOLDS = np.arange(601) / 10_000
 #: Multiple of the unit behaviour vectors.
 STRENGTH = 1.5
@@ -140,7 +140,7 @@ def find_condition(
     Args:
         positive: scores ``[n, L]`` of prompts that should meet the condition; negative ``[m, L]``.
         layers: blocks to search, indices into L.
-        thresholds: ascending.
+        thresholds: ascending, ``[T]`` for all blocks or ``[L, T]`` for each.
 
     Raises:
         UserError: if a class has no prompt, no block is given, or a score is not finite.
@@ -150,16 +150,28 @@ def find_condition(
         raise UserError("a condition needs scores [n, layers] of both classes and a block to read")
     if not (np.isfinite(yes).all() and np.isfinite(no).all()):
         raise UserError("condition scores hold values that are NaN or infinite")
-    f1 = np.empty((len(layers), len(thresholds), 2))
+    tried = np.broadcast_to(thresholds, (yes.shape[1], np.shape(thresholds)[-1]))
+    f1 = np.empty((len(layers), tried.shape[1], 2))
     for row, layer in enumerate(layers):
         for side, (hit, false) in enumerate(
-            zip(_counts(yes[:, layer], thresholds), _counts(no[:, layer], thresholds))
+            zip(_counts(yes[:, layer], tried[layer]), _counts(no[:, layer], tried[layer]))
         ):
             f1[row, :, side] = 2 * hit / (hit + false + len(yes))
     row, column, side = np.unravel_index(int(np.argmax(f1)), f1.shape)
     sides: tuple[ThresholdIs, ThresholdIs] = ("larger", "smaller")
     best = float(f1[row, column, side])
-    return ConditionPoint(layers[row], float(thresholds[column]), sides[side], best)
+    return ConditionPoint(layers[row], float(tried[layers[row], column]), sides[side], best)
+
+
+def observed_thresholds(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Return the middles between neighbouring scores, ``[n, L], [m, L] -> [L, n + m - 1]``.
+
+    Every split of the examples by one threshold is among them, so the search over these finds the
+    highest F1 that any threshold has. The paper's range is that of its own models: where a model's
+    scores lie outside of it, every threshold in it fires on all prompts or on none.
+    """
+    ordered = np.sort(np.concatenate([positive, negative]).astype(np.float64), axis=0).T
+    return (ordered[:, 1:] + ordered[:, :-1]) / 2
 
 
 def _counts(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
