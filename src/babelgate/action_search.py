@@ -180,6 +180,7 @@ def rank(
         return np.array([strata[rate].rate(x, label, one, other) for x in present])
 
     strata = {rate: evidence.strata(rate) for rate in evidence.decisions}
+    untouched = {rate: rates(rate, "harmless", base, base) for rate in strata}
     sides: list[SideTried] = []
     for side, actions, where in (
         ("fired", fired, evidence.fired & harmful),
@@ -203,7 +204,7 @@ def rank(
         for rate, decided in evidence.decisions.items():
             chances = refusal[one.key], refusal[other.key]
             harmless = rates(rate, "harmless", *chances)
-            rise = harmless - rates(rate, "harmless", base, base)
+            rise = harmless - untouched[rate]
             gap = rates(rate, "harmful", *chances) - harmless
             damage = np.where(decided, kl[one.key], kl[other.key])[answered]
             cost = _known(_mean(damage))

@@ -10,6 +10,10 @@ from .judges import Judge
 from .models.chat import ChatModel
 from .plan import Plan, States
 from .prompts import take
+from .types import Position
+
+#: What both studies of activation space store, so that either finds the other's states.
+POSITIONS: tuple[Position, ...] = ("t_inst", "t_post")
 
 
 def untouched_replies(

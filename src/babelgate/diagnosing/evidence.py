@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -229,6 +229,4 @@ def _replied(
 
 def _share(values: Sequence[bool], n_unscored: int) -> Estimate:
     share = share_estimate(float(np.mean(values)) if values else math.nan, len(values))
-    return Estimate(
-        share.value, share.low, share.high, share.n, share.n_groups, n_unscored, share.method
-    )
+    return replace(share, n_unscored=n_unscored)

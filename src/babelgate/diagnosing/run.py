@@ -28,11 +28,9 @@ from ..models.chat import ChatModel
 from ..plan import Plan, States, candidate_layers
 from ..results import Results, load_results
 from ..run_files import open_run
-from ..types import Outcome, Position, PromptSet, contrast_members
-from ..untouched import untouched_replies
+from ..types import Outcome, PromptSet, contrast_members
+from ..untouched import POSITIONS, untouched_replies
 from .evidence import Decided, evidence_of
-
-POSITIONS: tuple[Position, ...] = ("t_inst", "t_post")
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,10 @@ from ..transfer.results import Transfer
 from ..transfer.run import transfer_matrix
 from ..transfer.settings import TransferSettings
 from ..transfer.sources import Source
-from ..types import Position, PromptSet
-from ..untouched import untouched_replies
+from ..types import PromptSet
+from ..untouched import POSITIONS, untouched_replies
 from ..vectors import DirectionSet, Provenance, save_directions
 from .sources import classes_of, mean_difference_sources, measured_directions, selected_sources
-
-POSITIONS: tuple[Position, ...] = ("t_inst", "t_post")
 
 
 @dataclass(frozen=True)

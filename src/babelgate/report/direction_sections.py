@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ..languages import tier
-from ..transfer.results import EFFECTS, MAIN, Cell, Effect, Evidence, Transfer
+from ..transfer.results import EFFECTS, MAIN, MEAN, Cell, Effect, Evidence, Transfer
 from .figures_maps import Maps, ScoreMap
 from .figures_matrix import Matrix, Ramp, groups_of
 from .geometry_sections import Skipped
@@ -109,7 +109,7 @@ def _matrix(
     rows = list(dict.fromkeys(c.source for c in cells))
     columns = list(dict.fromkeys(c.target for c in cells))
     found = {(c.source, c.target): c for c in cells}
-    row_groups = groups_of(tuple(rows), {x: tier(x) if len(x) < 4 else "mean" for x in rows})
+    row_groups = groups_of(tuple(rows), {x: MEAN if x == MEAN else tier(x) for x in rows})
     column_groups = groups_of(tuple(columns), {x: tier(x) for x in columns})
     rows = [x for g in row_groups for x in g.languages]
     columns = [x for g in column_groups for x in g.languages]
@@ -156,7 +156,7 @@ def native_section(transfer: Transfer) -> Section | None:
     rows = [
         [
             language_label(a.target),
-            f"{a.rival}: {language_name(a.source) if a.rival != 'mean' else 'all others'}",
+            f"{a.rival}: {language_name(a.source) if a.rival != MEAN else 'all others'}",
             _EFFECTS[a.effect],
             "replies" if a.evidence == "replies" else "first token",
             _change(a.native, a.evidence),
