@@ -90,6 +90,7 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         positions=("t_post",),
         sources=table.languages[: options.sources],
         settings=settings_of(options.layers, options.languages),
+        threads=options.threads,
     )
     wall, cpu = time.perf_counter() - start, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=10)
     parser.add_argument("--width", type=int, default=3584)
     parser.add_argument("--prompts", type=int, default=400, help="per language, a multiple of 4")
+    parser.add_argument("--threads", type=int, default=2, help="layers computed side by side")
     parser.add_argument("--repeats", type=int, default=3, help="all are reported")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
@@ -138,7 +140,7 @@ def main() -> None:
     if o.run is not None:
         run(o.run, o)
         return
-    names = ("layers", "languages", "sources", "width", "prompts")
+    names = ("layers", "languages", "sources", "width", "prompts", "threads")
     sizes = [f"--{name}={getattr(o, name)}" for name in names]
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"

@@ -213,7 +213,8 @@ class ActivationStore:
             )
         rows = self._verified(self.layers.index(layer))[self.positions.index(position)]
         picked = rows[torch.tensor([index[k] for k in keys], dtype=torch.long)].float()
-        absent = torch.tensor([k in self.excluded for k in keys], dtype=torch.bool)
+        excluded = self.excluded
+        absent = torch.tensor([k in excluded for k in keys], dtype=torch.bool)
         picked[absent] = torch.nan
         return picked
 
@@ -228,7 +229,7 @@ class ActivationStore:
         values = torch.from_numpy(raw).view(self._dtype).view(*self.shape[1:])
         for line in self._lines:
             start, stop = line["rows"]
-            part = values[:, start:stop].contiguous().view(torch.uint8).numpy().tobytes()
+            part = values[:, start:stop].contiguous().view(torch.uint8).numpy()
             if zlib.crc32(part) != line["crc32"][i]:
                 raise StoreError(
                     f"activation store {self.folder} is damaged: batch {line['batch']} of layer "

@@ -272,6 +272,30 @@ def test_resumed_layers_are_not_read_again_and_change_nothing():
         pairwise_geometry(states, TABLE, layers=(1,), done={1: done[0]}, **shared)
 
 
+def test_layers_side_by_side_are_as_one_after_the_other():
+    def states(layer, position):
+        return STATES[layer % 2] * (1 + layer)
+
+    shared = {"positions": ("t_post",), "sources": SOURCES, "settings": Settings(halvings=2)}
+    layers, told = (0, 1, 2, 9, 3, 4), []
+    one = pairwise_geometry(states, TABLE, layers=layers, n_layers=5, **shared)
+    done = {1: layer_geometry(states, TABLE, 1, **shared)}
+    side_by_side = pairwise_geometry(
+        states, TABLE, layers=layers, n_layers=5, threads=3, done=done, on_layer=told.append,
+        **shared,
+    )  # fmt: skip
+    assert json.dumps(side_by_side.to_json()) == json.dumps(one.to_json())
+    assert sorted(told) == [0, 1, 2, 3, 4]
+
+    def broken(layer, position):
+        if layer == 2:
+            raise RuntimeError("the disk is gone")
+        return states(layer, position)
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        pairwise_geometry(broken, TABLE, layers=(0, 1, 2, 3, 4), threads=2, **shared)
+
+
 def test_half_precision_states_and_any_order_of_prompts():
     half = torch.from_numpy(STATES).bfloat16()
     found = run(states=half).tables

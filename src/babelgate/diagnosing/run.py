@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,7 @@ def _geometry(
             sources=plan.sources,
             settings=chosen,
             done=done,
+            threads=min(2, os.cpu_count() or 1),
             on_layer=lambda _: bar.advance(task, 1),
             save=lambda one: write_json(folder / f"{one.layer}.json", one.to_json()),
         )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
 from .layer import Summary, layer_tables
@@ -25,12 +29,14 @@ class _Plans:
 
     def __init__(self, table: PromptTable, sources: Sequence[str], settings: Settings) -> None:
         self._given, self._plans = (table, sources, settings), {}
+        self._lock = threading.Lock()
 
     def __call__(self, rows: np.ndarray) -> Plan:
         key = rows.tobytes()
-        if key not in self._plans:
-            self._plans[key] = Plan.of(*self._given, rows)
-        return self._plans[key]
+        with self._lock:
+            if key not in self._plans:
+                self._plans[key] = Plan.of(*self._given, rows)
+            return self._plans[key]
 
 
 def layer_geometry(
@@ -57,6 +63,7 @@ def pairwise_geometry(
     n_layers: int | None = None,
     settings: Settings | None = None,
     done: Mapping[int, LayerGeometry] | None = None,
+    threads: int = 1,
     on_layer: Callable[[int], None] | None = None,
     save: Callable[[LayerGeometry], None] | None = None,
 ) -> Geometry:
@@ -66,7 +73,9 @@ def pairwise_geometry(
     outside ``0 .. n_layers - 1``, or one that the reader does not have, is skipped with a reason.
     ``save`` is given each new layer as soon as it is computed, and ``done`` takes saved ones back;
     they must come from the same prompts, states and settings, which nothing here can check.
-    ``on_layer`` is called after each layer. Memory: one layer's states three times in float32.
+    ``on_layer`` is called after each layer. ``threads`` layers are computed side by side, and
+    ``states`` is then called from several threads; the products of one layer keep only one core
+    busy about half of the time. Memory: three times one layer's states in float32, per thread.
 
     Raises:
         UserError: without layers or positions, for states of another shape, for a saved layer of
@@ -76,26 +85,35 @@ def pairwise_geometry(
     if not layers or not positions:
         raise UserError("the geometry needs at least one layer and one position")
     plans = _Plans(table, sources, settings)
-    tables: list[Tables] = []
+    known: dict[int, Tables] = {}
+    missing: list[int] = []
     for layer in dict.fromkeys(layers):
         found = done.get(layer)
         if n_layers is not None and not 0 <= layer < n_layers:
             reason = f"layer {layer} is not one of 0 .. {n_layers - 1}"
-            tables.append(Tables(skipped=(Skip("layer", None, reason),)))
-            continue
-        if found is None:
-            found = _layer(states, table, layer, positions, plans)
-            if save is not None and not found.tables.empty:
-                save(found)
+            known[layer] = Tables(skipped=(Skip("layer", None, reason),))
+        elif found is None:
+            missing.append(layer)
         elif found.positions != tuple(positions) or found.layer != layer:
             raise UserError(
                 f"the saved geometry is of layer {found.layer} at {', '.join(found.positions)}; "
                 f"expected layer {layer} at {', '.join(positions)}; remove it to compute it again"
             )
-        tables.append(found.tables)
+        else:
+            known[layer] = found.tables
+            if on_layer is not None:
+                on_layer(layer)
+
+    def compute(layer: int) -> LayerGeometry:
+        return _layer(states, table, layer, positions, plans)
+
+    for found in _side_by_side(compute, missing, threads):
+        known[found.layer] = found.tables
+        if save is not None and not found.tables.empty:
+            save(found)
         if on_layer is not None:
-            on_layer(layer)
-    joined = Tables.joined(tables)
+            on_layer(found.layer)
+    joined = Tables.joined([known[layer] for layer in dict.fromkeys(layers)])
     if joined.empty:
         reasons = "; ".join(
             f"{s.kind}{'' if s.language is None else f' ({s.language})'}: {s.reason}"
@@ -110,6 +128,28 @@ def pairwise_geometry(
         pivot=settings.pivot,
         tables=joined,
     )
+
+
+def _side_by_side(
+    compute: Callable[[int], LayerGeometry], layers: Sequence[int], threads: int
+) -> Iterator[LayerGeometry]:
+    """Yield what is computed of each layer, in order, never more than ``threads`` in memory."""
+    if threads <= 1:
+        yield from map(compute, layers)
+        return
+    # One thread per product: several at once would otherwise wait for the same cores.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[LayerGeometry]] = deque()
+        try:
+            for layer in layers:
+                running.append(pool.submit(compute, layer))
+                if len(running) == threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _layer(
