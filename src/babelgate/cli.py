@@ -269,7 +269,8 @@ def diagnose(settings: Any, json_: bool) -> None:
 def directions(settings: Any, json_: bool) -> None:
     """Run `directions`."""
     from .directing.run import find_directions
-    from .report.diagnosed import load_directed, print_directed, write_directed
+    from .report.diagnosed import print_directed, write_directed
+    from .report.load_studies import load_directed
 
     model, prompts = _load(settings)
     found = find_directions(model, prompts, settings)
@@ -282,7 +283,7 @@ def directions(settings: Any, json_: bool) -> None:
             }
         )
     else:
-        print_directed(*load_directed(settings.out))
+        print_directed(load_directed(settings.out))
     note(f"Vectors: {settings.out / 'vectors.safetensors'}; report: {path}")
 
 
@@ -384,9 +385,26 @@ def report(
 ) -> None:
     """Run `report`."""
     from .report import print_results, to_markdown, write_report
+    from .report.diagnosed import print_studies
+    from .report.load_studies import load_studies, only_studies
     from .results import load_diagnosis, load_results
 
     folder = Path(run)
+    if only_studies(folder):
+        if markdown or json_ or show_replies:
+            raise UserError(
+                f"{folder} holds studies of activation space, no measured results: `--markdown`, "
+                "`--json` and `--show-replies` need those of `babelgate measure` or `repair`; "
+                "breaks.json, geometry.json and directions.json hold the numbers of the studies"
+            )
+        path = write_report(
+            folder,
+            None if to is None else Path(to),
+            figures=None if figures is None else Path(figures),
+        )
+        print_studies(load_studies(folder))
+        note(f"Report: {path}")
+        return
     results, diagnosis = load_results(folder), load_diagnosis(folder)
     if markdown:
         click.echo(to_markdown(results, diagnosis))

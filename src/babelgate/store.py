@@ -230,7 +230,7 @@ class ActivationStore:
         for line in self._lines:
             start, stop = line["rows"]
             part = values[:, start:stop].contiguous().view(torch.uint8).numpy()
-            if zlib.crc32(part) != line["crc32"][i]:
+            if zlib.crc32(part.data) != line["crc32"][i]:
                 raise StoreError(
                     f"activation store {self.folder} is damaged: batch {line['batch']} of layer "
                     f"{self.layers[i]} does not match its checksum; remove the folder to capture "

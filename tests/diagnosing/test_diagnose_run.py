@@ -14,7 +14,8 @@ from babelgate.diagnosing import run as diagnosing_run
 from babelgate.diagnosing.run import diagnose
 from babelgate.errors import UserError
 from babelgate.geometry.results import Geometry
-from babelgate.report.diagnosed import load_diagnosed, render_diagnosed
+from babelgate.report.diagnosed import render_diagnosed
+from babelgate.report.load_studies import load_diagnosed
 from babelgate.types import PromptSet
 from comparing.made import MadeJudge, prompt_set
 

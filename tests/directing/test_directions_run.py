@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,13 +12,17 @@ import pytest
 
 from babelgate import capture
 from babelgate.cli import main
-from babelgate.config import DirectionsSettings
+from babelgate.config import DiagnoseSettings, DirectionsSettings
+from babelgate.diagnosing.run import diagnose
 from babelgate.directing import run as directing_run
 from babelgate.directing.run import find_directions
 from babelgate.errors import LanguageError, PromptError, UserError
-from babelgate.report.diagnosed import load_directed, render_directed
+from babelgate.report import render_report
+from babelgate.report.diagnosed import render_directed
+from babelgate.report.load_studies import load_directed
 from babelgate.vectors import load_directions
 from comparing.made import MadeJudge, prompt_set
+from report.synthetic_runs import MEASURED, write_run
 
 # Four test prompts a class are what a transfer needs.
 PROMPTS = prompt_set(("en", "de", "sw"))
@@ -109,7 +115,8 @@ def test_vectors_are_the_differences_of_stored_means(done, llama):
 
 def test_the_document_comes_back(done):
     out, found = done
-    selections, transfer = load_directed(out)
+    loaded = load_directed(out)
+    selections, transfer = loaded.selections, loaded.transfer
     assert [s.language for s in selections] == list(found.selections)
     for view in selections:
         own = found.selections[view.language]
@@ -211,3 +218,42 @@ def test_vectors_are_listed_and_converted_by_the_command_line(done, tmp_path, ca
         main(["vectors", str(out), "--name", "harmfulness/xx"])
     assert stop.value.code != 0
     assert "harmfulness/sw" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def both(done, llama, tmp_path_factory):
+    """A folder with a diagnosis and directions."""
+    out = tmp_path_factory.mktemp("both")
+    shutil.copytree(done[0], out, dirs_exist_ok=True)
+    wanted = DiagnoseSettings(out=out, sources=("en", "de"), targets=("sw",), reply_prompts=0)
+    diagnose(llama, PROMPTS, wanted)
+    return out
+
+
+def sections_of(html):
+    return re.findall(r'<section id="([^"]+)"', html)
+
+
+def test_one_report_holds_both_studies(both, run):
+    code, printed, said = run("report", str(both), "--figures", str(both / "figures"))
+    assert code == 0, said
+    assert "What breaks where" in printed
+    assert "Report: " in said
+    found = sections_of((both / "report.html").read_text())
+    assert len(set(found)) == len(found)
+    assert found[0] == "breaks"
+    assert {"cosines", "selection", "skipped", "about"} <= set(found)
+    assert len(list((both / "figures").glob("*.svg"))) > 3
+    assert run("report", str(both), "--markdown")[0] != 0
+
+
+def test_a_measured_run_shows_its_studies_too(both, tmp_path):
+    measured = write_run(tmp_path / "measured", MEASURED)
+    plain = sections_of(render_report(measured))
+    for name in ("breaks.json", "geometry.json", "directions.json"):
+        shutil.copy(both / name, measured / name)
+    found = sections_of(render_report(measured))
+    assert len(set(found)) == len(found)
+    assert found[0] == "breaks"
+    assert [x for x in found if x in plain] == plain
+    assert set(found) > {*plain, "selection", "cosines"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from ..judges.running import SET_ASIDE
 from ..results import Diagnosis, Results, load_diagnosis, load_results
 from ..types import Completion, Verdict
 from .actions_tried import ActionsTried, load_actions_tried
+from .load_studies import Studies, load_studies
 
 T = TypeVar("T")
 D = TypeVar("D", Results, Diagnosis, Comparison)
@@ -32,6 +33,7 @@ class RunFolder:
     completions: tuple[Completion, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     actions: ActionsTried | None = None
+    studies: Studies = field(default_factory=Studies)
 
 
 def load_run(folder: Path, *, replies: bool = False) -> RunFolder:
@@ -51,6 +53,7 @@ def load_run(folder: Path, *, replies: bool = False) -> RunFolder:
         _lines(folder / "completions.jsonl", Completion, Completion.from_json) if replies else (),
         _lines(folder / "verdicts.jsonl", Verdict, Verdict.from_json, leave_out=SET_ASIDE),
         load_actions_tried(folder),
+        load_studies(folder),
     )
 
 

@@ -23,6 +23,7 @@ from .load import RunFolder
 from .names import language_label, methods
 from .numbers import count, plural
 from .sections import Section, sections
+from .study_sections import study_sections, study_summary
 from .summary import summarise
 from .unparsed import Unparsed, unparsed
 
@@ -43,13 +44,21 @@ def page(run: RunFolder, *, show_replies: bool = False) -> str:
     results = run.results
     return document(
         Head("Refusal across languages", model_name(results.model), _facts(run)),
-        summarise(results, run.diagnosis),
-        sections(results, run.diagnosis, run.verdicts, run.actions),
+        summarise(results, run.diagnosis) + study_summary(run.studies),
+        run_sections(run),
         _about(run),
         unparsed=unparsed(run, show_replies=show_replies),
         show_replies=show_replies,
         replies=_replies(run) if show_replies else {},
     )
+
+
+def run_sections(run: RunFolder) -> list[Section]:
+    """Return all sections of a run: what breaks where first, the rest of the studies last."""
+    studied = study_sections(run.studies)
+    first = [s for s in studied if s.key == "breaks"]
+    measured = sections(run.results, run.diagnosis, run.verdicts, run.actions)
+    return [*first, *measured, *(s for s in studied if s not in first)]
 
 
 @dataclass(frozen=True)
