@@ -7,7 +7,14 @@ import json
 import pytest
 
 from babelgate.artifacts import cache_dir
-from babelgate.config import CalibrateSettings, EvaluateSettings
+from babelgate.config import (
+    CalibrateSettings,
+    DiagnoseSettings,
+    DirectionsSettings,
+    EvaluateSettings,
+)
+from babelgate.diagnosing.run import diagnose
+from babelgate.directing.run import find_directions
 from babelgate.models.demo import DEMO_MODELS, demo_folder
 from babelgate.prompts import load_prompts
 from babelgate.recipes import calibrate, evaluate
@@ -54,6 +61,41 @@ def test_the_whole_job_on_the_demo_model(demo_model, tmp_path):
     page = write_report(tmp_path).read_text()
     assert "Swahili" in page
     assert json.loads((tmp_path / "run.json").read_text())["model"]["n_layers"] == 24
+
+
+def test_the_studies_of_activation_space_on_the_demo_model(demo_model, tmp_path):
+    """A direction is found in English, and adding it makes refusals; harm is read in English."""
+    prompts = load_prompts("starter", languages=["en", "de", "sw"])
+    sizes = {"train_per_cell": 16, "val_per_cell": 12, "max_new_tokens": 12, "out": tmp_path}
+    found = find_directions(
+        demo_model, prompts,
+        DirectionsSettings(
+            sources=("en",), targets=("sw",), reply_prompts=8, candidates=(12, 16), transfer_prompts=4,
+            controls=1, **sizes,
+        ),
+    )  # fmt: skip
+    english = found.selections["en"]
+    assert english.status == "selected", english.words
+    assert english.chosen is not None
+    # Adding it makes refusals likely on harmless prompts, projecting it out unlikely on harmful ones.
+    assert english.chosen.induce > english.chosen.bypass
+    diagnosed = diagnose(
+        demo_model, prompts,
+        DiagnoseSettings(
+            sources=("en", "de"), targets=("sw",), reply_prompts=0, layers=(4, 14), **sizes
+        ),
+    )  # fmt: skip
+    rows = {row.language: row for row in diagnosed.breaks.rows}
+    assert rows["en"].step("understanding").verdict == "fine"
+    assert rows["sw"].step("understanding").verdict == "broken"
+    separated = {
+        (r.layer, r.language): r.auroc.value
+        for r in diagnosed.geometry.tables.separability
+        if r.position == "t_post" and r.direction == "source"
+    }
+    assert separated[14, "en"] > 0.85
+    page = write_report(tmp_path).read_text()
+    assert page.index("What breaks where") < page.index("How the refusal direction was chosen")
 
 
 def test_the_converted_demo_model_is_reused(demo_model):
