@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from babelgate.artifacts import cache_dir
@@ -64,7 +65,7 @@ def test_the_whole_job_on_the_demo_model(demo_model, tmp_path):
 
 
 def test_the_studies_of_activation_space_on_the_demo_model(demo_model, tmp_path):
-    """A direction is found in English, and adding it makes refusals; harm is read in English."""
+    """Candidates of a refusal direction do in English what the name says; harm is read there."""
     prompts = load_prompts("starter", languages=["en", "de", "sw"])
     sizes = {"train_per_cell": 16, "val_per_cell": 12, "max_new_tokens": 12, "out": tmp_path}
     found = find_directions(
@@ -75,10 +76,11 @@ def test_the_studies_of_activation_space_on_the_demo_model(demo_model, tmp_path)
         ),
     )  # fmt: skip
     english = found.selections["en"]
-    assert english.status == "selected", english.words
-    assert english.chosen is not None
-    # Adding it makes refusals likely on harmless prompts, projecting it out unlikely on harmful ones.
-    assert english.chosen.induce > english.chosen.bypass
+    # Adding the direction to harmless prompts makes a refusal's first token likelier.
+    assert english.map is not None, english.words
+    assert np.nanmax(english.map.induce) > english.map.base_harmless
+    assert english.map.base_harmful > english.map.base_harmless
+    assert english.tokens.texts, english.words
     diagnosed = diagnose(
         demo_model, prompts,
         DiagnoseSettings(

@@ -282,8 +282,11 @@ def test_closing_the_iterator_stops_requests(server):
 def test_ctrl_c_stops_promptly_and_keeps_what_was_known(server, tmp_path):
     server.respond = lambda asked: Step(delay=0 if asked.data["reply"] < "Reply number 3" else 60)
     program = textwrap.dedent(f"""
+        import signal
         import sys
         from pathlib import Path
+        # A shell's background jobs, and what they start, ignore this signal otherwise.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.path.insert(0, {str(os.path.dirname(os.path.dirname(__file__)))!r})
         from judges.test_api_judge import many
         from babelgate.judges.api_client import ApiSettings
