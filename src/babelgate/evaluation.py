@@ -25,7 +25,7 @@ from .languages import tier
 from .models.chat import ChatModel
 from .prompts import leaks, require, take
 from .results import GateScores, Results, load_diagnosis
-from .run_files import identity_facts, open_run, prompt_facts
+from .run_files import open_run, prompt_facts
 from .types import Completion, PromptSet, Split, Verdict, side_of
 
 
@@ -128,7 +128,7 @@ def _judged_run(
     }
     judged = rates.Judged.of(chosen.prompts, completions, verdicts, _roles(gates))
     results = Results(
-        model=identity_facts(model),
+        model=model.identity.to_json(),
         prompts={**prompt_facts(chosen), "split": settings.split},
         judge=described,
         rows=tuple(rates.rows(judged, thresholds)),

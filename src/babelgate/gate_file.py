@@ -44,7 +44,7 @@ def save_gate(gate: Gate, folder: Path) -> None:
             "alpha": gate.alpha,
             "default_threshold": gate.default_threshold,
             "thresholds": dict(gate.thresholds),
-            "model": {name: getattr(gate.model, name) for name in gate.model.__slots__},
+            "model": gate.model.to_json(),
             "tensors": _tensor_hash(tensors),
             "provenance": dict(gate.provenance),
         },
@@ -91,7 +91,7 @@ def load_gate(folder: Path) -> Gate:
             thresholds={
                 str(k): _number(v, f"thresholds.{k}") for k, v in dict(meta["thresholds"]).items()
             },
-            model=_identity(meta["model"]),
+            model=ModelIdentity.from_json(meta["model"]),
             provenance=dict(meta["provenance"]),
         )
     except GateError:
@@ -114,15 +114,6 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(meta, dict):
         raise GateError(f"{path} should hold a JSON object")
     return meta
-
-
-def _identity(data: Mapping[str, Any]) -> ModelIdentity:
-    texts = {n: str(data[n]) for n in ("name", "revision", "dtype", "template", "weights")}
-    return ModelIdentity(
-        **texts,
-        n_layers=_integer(data["n_layers"], "model.n_layers"),
-        d_model=_integer(data["d_model"], "model.d_model"),
-    )
 
 
 def _integer(value: Any, name: str) -> int:

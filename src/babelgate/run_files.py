@@ -15,7 +15,7 @@ def open_run(
 ) -> RunFolder:
     """Open or create a run folder and record model, prompts and seed."""
     run = RunFolder.open(out, command=command, config=settings.model_dump(mode="json"))
-    run.set("model", identity_facts(model))
+    run.set("model", model.identity.to_json())
     run.set("prompts", {"name": prompts.name, "fingerprint": prompts.fingerprint()})
     run.set("seed", settings.seed)
     _write_index(out, prompts)
@@ -30,11 +30,6 @@ def _write_index(out: Path, prompts: PromptSet) -> None:
         for p in prompts
     ]  # fmt: skip
     JsonLines(out / "prompts.jsonl").rewrite(rows)
-
-
-def identity_facts(model: ChatModel) -> dict[str, Any]:
-    """Return a model's identity as a dict."""
-    return {name: getattr(model.identity, name) for name in model.identity.__slots__}
 
 
 def prompt_facts(prompts: PromptSet) -> dict[str, Any]:

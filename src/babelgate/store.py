@@ -109,7 +109,7 @@ class ActivationStore:
         manifest = {
             "schema": _SCHEMA,
             "key": spec.key(),
-            "model": {n: getattr(spec.model, n) for n in spec.model.__slots__},
+            "model": spec.model.to_json(),
             "layers": spec.layers,
             "positions": spec.positions,
             "dtype": spec.dtype,

@@ -18,7 +18,7 @@ from .fit_data import Data
 from .models.chat import ChatModel
 from .plan import Plan, States, candidate_layers
 from .report.figures_study import study_figure, study_markdown
-from .run_files import identity_facts, open_run
+from .run_files import open_run
 from .study_results import StudyMean, StudyResults, StudyRow
 from .threshold_study import RANKS, SHOTS, Readout, Study, run_study
 from .types import PromptSet
@@ -70,7 +70,7 @@ def study_thresholds(
     with timed() as seconds:
         results = study_states(plan, states, layers, settings, options)
     results = StudyResults(
-        identity_facts(model), results.prompts, results.chosen, results.rows, results.means
+        model.identity.to_json(), results.prompts, results.chosen, results.rows, results.means
     )
     write_study(results, settings.out)
     run.set("study_seconds", round(seconds[0], 2))

@@ -219,6 +219,25 @@ class ModelIdentity:
             if getattr(self, what) != getattr(other, what)
         ]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a dict."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ModelIdentity:
+        """Read :meth:`to_json` back.
+
+        Raises:
+            KeyError: if a field is missing.
+            ValueError: if a size is no whole number.
+        """
+        sizes = {n: data[n] for n in ("n_layers", "d_model")}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"model.{name} should be a whole number, not {value!r}")
+        texts = {n: str(data[n]) for n in ("name", "revision", "dtype", "template", "weights")}
+        return ModelIdentity(**texts, **sizes)
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

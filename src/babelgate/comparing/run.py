@@ -25,7 +25,7 @@ from ..models.chat import ChatModel
 from ..models.loading import load_model
 from ..plan import Plan, States, candidate_layers
 from ..recipes import calibrate
-from ..run_files import identity_facts, open_run, prompt_facts
+from ..run_files import open_run, prompt_facts
 from ..types import Prompt, PromptSet
 from .building import Given
 from .contenders import Contender, needed
@@ -214,7 +214,7 @@ def _compared(
             )
         )  # fmt: skip
     comparison = Comparison(
-        model=identity_facts(model),
+        model=model.identity.to_json(),
         prompts={
             **prompt_facts(chosen),
             "calibrated_on": setting.plan.prompts.name,

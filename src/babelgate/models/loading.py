@@ -193,7 +193,7 @@ def model_facts(model: ChatModel) -> dict[str, Any]:
     """Return what `babelgate models` shows of a model."""
     config = text_config(model.model.config)
     return {
-        **{name: getattr(model.identity, name) for name in model.identity.__slots__},
+        **model.identity.to_json(),
         "architecture": type(model.model).__name__,
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "vocabulary": int(config.vocab_size),

@@ -47,7 +47,7 @@ def save_directions(directions: DirectionSet, path: Path) -> None:
         "a vector times its scale is as long as it was measured",
         "d_model": directions.d_model,
         "directions": [_described(entry) for entry in directions.directions],
-        "model": None if directions.model is None else _identity_json(directions.model),
+        "model": None if directions.model is None else directions.model.to_json(),
         "sha256": hashlib.sha256(data).hexdigest(),
         "provenance": directions.provenance.to_json(),
     }
@@ -80,7 +80,7 @@ def load_directions(path: Path, model: ModelIdentity | None = None) -> Direction
     try:
         found = DirectionSet(
             tuple(_entry(spec, tensors) for spec in document["directions"]),
-            None if document["model"] is None else _identity(document["model"]),
+            None if document["model"] is None else ModelIdentity.from_json(document["model"]),
             Provenance.from_json(document["provenance"]),
         )
         if found.d_model != document["d_model"]:
@@ -175,19 +175,6 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number in JSON")
-
-
-def _identity_json(model: ModelIdentity) -> dict[str, Any]:
-    return {name: getattr(model, name) for name in model.__slots__}
-
-
-def _identity(data: Mapping[str, Any]) -> ModelIdentity:
-    texts = {n: str(data[n]) for n in ("name", "revision", "dtype", "template", "weights")}
-    return ModelIdentity(
-        **texts,
-        n_layers=_integer(data["n_layers"], "model.n_layers"),
-        d_model=_integer(data["d_model"], "model.d_model"),
-    )
 
 
 def _integer(value: Any, name: str) -> int:
