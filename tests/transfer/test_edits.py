@@ -9,9 +9,10 @@ import torch
 
 from babelgate.errors import ConfigError, UserError
 from babelgate.generate import generate, next_token_logits
+from babelgate.interventions.actions import AddThroughout
 from babelgate.interventions.conditional import Ungated
 from babelgate.models.hooks import block_hooks
-from babelgate.transfer.edits import AddThroughout, plan_edits
+from babelgate.transfer.edits import plan_edits
 from babelgate.transfer.settings import TransferSettings
 from babelgate.transfer.sources import Source
 from tiny import TEXTS, tiny_model

@@ -73,8 +73,58 @@ class AddDirection(Nothing):
         return add(hidden, self._placed.on(hidden.device), strength)
 
 
+class Throughout(Nothing):
+    """An edit of every real token of a row, the opening's among them, at the action's layers."""
+
+    def edit(
+        self, layer: int, hidden: torch.Tensor, rows: torch.Tensor, phase: Phase
+    ) -> torch.Tensor | None:
+        """Edit every real token of the rows."""
+        if layer not in self.layers:
+            return None
+        where = rows.to(hidden.device)[:, None] & phase.mask.to(hidden.device)
+        return self.applied(hidden, where.float())
+
+    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Edit every token of the opening."""
+        if layer not in self.layers:
+            return None
+        return self.applied(hidden, torch.ones(hidden.shape[:2], device=hidden.device))
+
+    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Return ``hidden [B, T, d]`` edited where ``where [B, T]`` float32 is 1, not where 0."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class ProjectOut(Nothing):
+class AddThroughout(Throughout):
+    """Add ``alpha v`` after one block, at every token of the prompt and of the reply.
+
+    ``v`` is the direction's unit vector, ``alpha`` in units of the residual stream. Source: arXiv
+    2406.11717, section 2.4; :class:`AddDirection` adds at the last prompt token and after it only.
+    """
+
+    name: str = "add"
+    key: str = field(init=False)
+    layers: tuple[int, ...] = field(init=False)
+    changes_prompt: bool = True
+    direction: Direction = field(kw_only=True)
+    alpha: float = field(kw_only=True)
+    _placed: Placed = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        vector = self.direction.vector
+        object.__setattr__(self, "layers", (self.direction.layer,))
+        object.__setattr__(self, "key", vector_key("throughout", vector, self.layers, self.alpha))
+        object.__setattr__(self, "_placed", Placed(vector))
+
+    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Add the direction."""
+        return add(hidden, self._placed.on(hidden.device), where * self.alpha)
+
+
+@dataclass(frozen=True)
+class ProjectOut(Throughout):
     """Project a direction out after some blocks, at every prompt token and generated token.
 
     ``h -= share (h . v) v`` with the direction's unit vector ``v``. ``layers`` are the blocks whose
@@ -95,21 +145,9 @@ class ProjectOut(Nothing):
         object.__setattr__(self, "key", vector_key("project", vector, self.layers, self.share))
         object.__setattr__(self, "_placed", Placed(vector))
 
-    def edit(
-        self, layer: int, hidden: torch.Tensor, rows: torch.Tensor, phase: Phase
-    ) -> torch.Tensor | None:
-        """Project out of every real token of the rows."""
-        if layer not in self.layers:
-            return None
-        where = rows.to(hidden.device)[:, None] & phase.mask.to(hidden.device)
-        return project_out(hidden, self._placed.on(hidden.device), where.float() * self.share)
-
-    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
-        """Project out of every token of the opening."""
-        if layer not in self.layers:
-            return None
-        where = torch.full(hidden.shape[:2], self.share, device=hidden.device)
-        return project_out(hidden, self._placed.on(hidden.device), where)
+    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Project the direction out."""
+        return project_out(hidden, self._placed.on(hidden.device), where * self.share)
 
 
 def everywhere(n_layers: int) -> tuple[int, ...]:

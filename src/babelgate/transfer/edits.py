@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-
-import torch
 
 from ..directions import Direction
 from ..errors import UserError
-from ..interventions.actions import Nothing, ProjectOut, everywhere
-from ..interventions.base import Phase
-from ..interventions.linear import add
-from ..interventions.vectors import Placed, vector_key
+from ..interventions.actions import AddThroughout, Nothing, ProjectOut, everywhere
+from ..interventions.vectors import vector_key
 from ..types import Label
 from .results import MAIN, MEAN, Kind, Way, effect_of
 from .settings import TransferSettings
 from .sources import Source, mean_source, random_direction
-
-
-@dataclass(frozen=True)
-class AddThroughout(Nothing):
-    """Add ``alpha v`` after one block, at every token of the prompt and of the reply.
-
-    ``v`` is the direction's unit vector, ``alpha`` in units of the residual stream. Source: arXiv
-    2406.11717, section 2.4; :class:`~babelgate.interventions.actions.AddDirection` adds at the last
-    prompt token and after it only.
-    """
-
-    name: str = "add"
-    key: str = field(init=False)
-    layers: tuple[int, ...] = field(init=False)
-    changes_prompt: bool = True
-    direction: Direction = field(kw_only=True)
-    alpha: float = field(kw_only=True)
-    _placed: Placed = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        vector = self.direction.vector
-        object.__setattr__(self, "layers", (self.direction.layer,))
-        object.__setattr__(self, "key", vector_key("throughout", vector, self.layers, self.alpha))
-        object.__setattr__(self, "_placed", Placed(vector))
-
-    def edit(
-        self, layer: int, hidden: torch.Tensor, rows: torch.Tensor, phase: Phase
-    ) -> torch.Tensor | None:
-        """Add to every real token of the rows."""
-        if layer not in self.layers:
-            return None
-        where = rows.to(hidden.device)[:, None] & phase.mask.to(hidden.device)
-        return add(hidden, self._placed.on(hidden.device), where.float() * self.alpha)
-
-    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
-        """Add to every token of the opening."""
-        if layer not in self.layers:
-            return None
-        where = torch.full(hidden.shape[:2], self.alpha, device=hidden.device)
-        return add(hidden, self._placed.on(hidden.device), where)
 
 
 @dataclass(frozen=True)
