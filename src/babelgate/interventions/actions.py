@@ -83,15 +83,15 @@ class Throughout(Nothing):
         if layer not in self.layers:
             return None
         where = rows.to(hidden.device)[:, None] & phase.mask.to(hidden.device)
-        return self.applied(hidden, where.float())
+        return self.applied(layer, hidden, where.float())
 
     def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
         """Edit every token of the opening."""
         if layer not in self.layers:
             return None
-        return self.applied(hidden, torch.ones(hidden.shape[:2], device=hidden.device))
+        return self.applied(layer, hidden, torch.ones(hidden.shape[:2], device=hidden.device))
 
-    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    def applied(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """Return ``hidden [B, T, d]`` edited where ``where [B, T]`` float32 is 1, not where 0."""
         raise NotImplementedError
 
@@ -118,7 +118,7 @@ class AddThroughout(Throughout):
         object.__setattr__(self, "key", vector_key("throughout", vector, self.layers, self.alpha))
         object.__setattr__(self, "_placed", Placed(vector))
 
-    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    def applied(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """Add the direction."""
         return add(hidden, self._placed.on(hidden.device), where * self.alpha)
 
@@ -145,7 +145,7 @@ class ProjectOut(Throughout):
         object.__setattr__(self, "key", vector_key("project", vector, self.layers, self.share))
         object.__setattr__(self, "_placed", Placed(vector))
 
-    def applied(self, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    def applied(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """Project the direction out."""
         return project_out(hidden, self._placed.on(hidden.device), where * self.share)
 

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UserError
 from ..rivals.cast import STRENGTH, ConditionPoint, condition_score, masked_mean
-from .actions import Nothing
+from .actions import Throughout
 from .base import Batch, Decision, Phase
 from .linear import add
 from .readouts import decisions_on
@@ -72,7 +72,7 @@ class CastReading:
 
 
 @dataclass(frozen=True)
-class BehaviourVectors(Nothing):
+class BehaviourVectors(Throughout):
     """Add ``strength v_l`` after each of some blocks, at every prompt token and generated token.
 
     ``vectors [n_layers, d]`` holds one unit vector per block of the model, ``layers`` says after
@@ -100,21 +100,7 @@ class BehaviourVectors(Nothing):
         object.__setattr__(self, "key", key)
         object.__setattr__(self, "_placed", Placed(self.vectors))
 
-    def edit(
-        self, layer: int, hidden: torch.Tensor, rows: torch.Tensor, phase: Phase
-    ) -> torch.Tensor | None:
-        """Add to every real token of the rows."""
-        if layer not in self.layers:
-            return None
-        where = rows.to(hidden.device)[:, None] & phase.mask.to(hidden.device)
-        return self._add(layer, hidden, where)
-
-    def edit_opening(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
-        """Add to every token of the opening."""
-        if layer not in self.layers:
-            return None
-        return self._add(layer, hidden, torch.ones(hidden.shape[:2], device=hidden.device))
-
-    def _add(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    def applied(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Add the block's vector."""
         vector = self._placed.on(hidden.device)[layer]
-        return add(hidden, vector, where.float() * self.strength)
+        return add(hidden, vector, where * self.strength)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ..comparing.results import Comparison, load_comparison
+from ..documents import read_document
 from ..errors import StoreError
 from ..judges.running import SET_ASIDE
 from ..results import Diagnosis, Results, load_diagnosis, load_results
@@ -97,15 +98,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _run(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise StoreError(f"{path} should hold a JSON object, not {type(data).__name__}")
-    return data
+    return read_document(path) if path.exists() else None
 
 
 def _lines(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..breaks import Breaks
+from ..documents import read_document
 from ..errors import StoreError
 from ..geometry.results import Geometry
 from ..transfer.results import Transfer
@@ -95,15 +95,4 @@ def read_artifact(folder: Path, name: str, command: str) -> Mapping[str, Any]:
     Raises:
         StoreError: if it is missing or damaged.
     """
-    path = folder / name
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(
-            f"there is no {path}; `babelgate {command} --out {folder}` writes it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}; run {command} again") from error
-    if not isinstance(found, dict):
-        raise StoreError(f"{path} should hold a JSON object; run {command} again")
-    return found
+    return read_document(folder / name, f"`babelgate {command} --out {folder}` writes it")
