@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
-from .types import Estimate
 
 SCHEMA = 1
 
@@ -41,16 +40,3 @@ def check_schema(data: Mapping[str, Any], name: str) -> None:
         raise StoreError(
             f"{name} has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
         )
-
-
-def plain(value: Any) -> Any:
-    """Turn nested dataclasses into JSON values, estimates by their own rule."""
-    if isinstance(value, Estimate):
-        return value.to_json()
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .documents import DAMAGE, SCHEMA, check_schema, plain, read_document
+from .documents import DAMAGE, SCHEMA, check_schema, read_document
 from .errors import StoreError
+from .plain import plain
 from .types import Estimate
 
 

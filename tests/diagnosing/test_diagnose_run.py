@@ -14,7 +14,7 @@ from babelgate.diagnosing import run as diagnosing_run
 from babelgate.diagnosing.run import diagnose
 from babelgate.errors import UserError
 from babelgate.geometry.results import Geometry
-from babelgate.report.diagnosed import render_diagnosed
+from babelgate.report.diagnosed import diagnosed_page
 from babelgate.report.load_studies import load_diagnosed
 from babelgate.types import PromptSet
 from comparing.made import MadeJudge, prompt_set
@@ -128,7 +128,7 @@ def test_a_layer_whose_file_is_torn_is_computed_again(done, llama, tmp_path, cap
 
 def test_the_page_opens_with_what_breaks_where(done):
     out, _ = done
-    html = render_diagnosed(out)
+    html = diagnosed_page(out).html
     assert html.index("What breaks where") < html.index("Cosines")
     for name in ("English", "German", "Swahili"):
         assert name in html

@@ -18,7 +18,7 @@ from babelgate.directing import run as directing_run
 from babelgate.directing.run import find_directions
 from babelgate.errors import LanguageError, PromptError, UserError
 from babelgate.report import render_report
-from babelgate.report.diagnosed import render_directed
+from babelgate.report.diagnosed import directed_page
 from babelgate.report.load_studies import load_directed
 from babelgate.vectors import load_directions
 from comparing.made import MadeJudge, prompt_set
@@ -160,7 +160,7 @@ def test_one_block_for_every_language_needs_no_selection_to_transfer(llama, tmp_
 def test_the_page_holds_selection_and_transfer(llama, tmp_path, monkeypatch):
     use(monkeypatch, FirstJudge())
     found = find_directions(llama, MORE, settings(tmp_path, transfer_layer=2))
-    html = render_directed(tmp_path)
+    html = directed_page(tmp_path).html
     assert "Transfer from each language to each" in html
     for language, selection in found.selections.items():
         if selection.direction is None:

@@ -50,7 +50,7 @@ from babelgate.report.geometry_sections import (
     projection_words,
 )
 from babelgate.report.names import language_name
-from babelgate.report.page import Head, document
+from babelgate.report.page import Head, Page
 from babelgate.report.palette import DARK, LIGHT
 
 
@@ -65,7 +65,7 @@ def hints(svg: str) -> list[str]:
 
 def render(page: GeometryPage) -> str:
     head = Head("Diagnosis", "demo", [])
-    return document(head, geometry_summary(page), geometry_sections(page), [])
+    return Page(head, geometry_summary(page), geometry_sections(page), []).html
 
 
 def figures(page: GeometryPage):

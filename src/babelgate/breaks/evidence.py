@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import StoreError, UserError
+from ..plain import plain
 from ..types import Estimate
-from .plain import plain
 
 _RATES = ("identification", "auroc", "twins_auroc", "balanced_source", "balanced_own",
           "base_harmful", "base_harmless")  # fmt: skip

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import StoreError
+from ..plain import plain
 from .borders import BORDERS
-from .plain import plain
 
 Verdict = Literal["fine", "weak", "broken", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -38,13 +39,8 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class AddDirection(Nothing):
-    """Add ``alpha v`` after one block, at the last prompt token and every generated token.
-
-    ``v`` is the direction's unit vector, ``alpha`` in units of the residual stream; negative values
-    subtract. Source: arXiv 2606.01196 (harmfulness direction), arXiv 2406.11717 (refusal
-    direction).
-    """
+class _Addition(Nothing):
+    """The fields of an edit that adds ``alpha v`` after one block."""
 
     name: str = "add"
     key: str = field(init=False)
@@ -52,12 +48,25 @@ class AddDirection(Nothing):
     direction: Direction = field(kw_only=True)
     alpha: float = field(kw_only=True)
     _placed: Placed = field(init=False, repr=False, compare=False)
+    _kind: ClassVar[str]
 
     def __post_init__(self) -> None:
         vector = self.direction.vector
         object.__setattr__(self, "layers", (self.direction.layer,))
-        object.__setattr__(self, "key", vector_key("add", vector, self.layers, self.alpha))
+        object.__setattr__(self, "key", vector_key(self._kind, vector, self.layers, self.alpha))
         object.__setattr__(self, "_placed", Placed(vector))
+
+
+@dataclass(frozen=True)
+class AddDirection(_Addition):
+    """Add ``alpha v`` after one block, at the last prompt token and every generated token.
+
+    ``v`` is the direction's unit vector, ``alpha`` in units of the residual stream; negative values
+    subtract. Source: arXiv 2606.01196 (harmfulness direction), arXiv 2406.11717 (refusal
+    direction).
+    """
+
+    _kind: ClassVar[str] = "add"
 
     def edit(
         self, layer: int, hidden: torch.Tensor, rows: torch.Tensor, phase: Phase
@@ -97,26 +106,15 @@ class Throughout(Nothing):
 
 
 @dataclass(frozen=True)
-class AddThroughout(Throughout):
+class AddThroughout(_Addition, Throughout):
     """Add ``alpha v`` after one block, at every token of the prompt and of the reply.
 
     ``v`` is the direction's unit vector, ``alpha`` in units of the residual stream. Source: arXiv
     2406.11717, section 2.4; :class:`AddDirection` adds at the last prompt token and after it only.
     """
 
-    name: str = "add"
-    key: str = field(init=False)
-    layers: tuple[int, ...] = field(init=False)
     changes_prompt: bool = True
-    direction: Direction = field(kw_only=True)
-    alpha: float = field(kw_only=True)
-    _placed: Placed = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        vector = self.direction.vector
-        object.__setattr__(self, "layers", (self.direction.layer,))
-        object.__setattr__(self, "key", vector_key("throughout", vector, self.layers, self.alpha))
-        object.__setattr__(self, "_placed", Placed(vector))
+    _kind: ClassVar[str] = "throughout"
 
     def applied(self, layer: int, hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """Add the direction."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..artifacts import write_text
-from .diagnosed import render_studies
+from .diagnosed import studies_page
 from .load import load_run
 from .load_studies import load_studies, only_studies
 from .markdown import to_markdown
-from .page import page, run_sections
-from .study_sections import study_sections
+from .page import Page, run_page
 from .terminal import print_results
 
 __all__ = ["print_results", "render_report", "to_markdown", "write_report"]
@@ -29,9 +28,7 @@ def render_report(run: Path, *, show_replies: bool = False) -> str:
     Raises:
         StoreError: if there is nothing to report, or a file that exists is damaged.
     """
-    if only_studies(Path(run)):
-        return render_studies(run)
-    return page(load_run(Path(run), replies=show_replies), show_replies=show_replies)
+    return _page(Path(run), show_replies).html
 
 
 def write_report(
@@ -51,14 +48,15 @@ def write_report(
     """
     run = Path(run)
     path = run / "report.html" if out is None else Path(out)
-    if only_studies(run):
-        html, shown = render_studies(run), study_sections(load_studies(run))
-    else:
-        loaded = load_run(run, replies=show_replies)
-        html, shown = page(loaded, show_replies=show_replies), run_sections(loaded)
-    write_text(path, html)
+    shown = _page(run, show_replies)
+    write_text(path, shown.html)
     if figures is not None:
-        for section in shown:
-            for figure in section.all_figures:
-                write_text(Path(figures) / f"{figure.name}.svg", figure.standalone())
+        for figure in shown.figures:
+            write_text(Path(figures) / f"{figure.name}.svg", figure.standalone())
     return path
+
+
+def _page(run: Path, show_replies: bool) -> Page:
+    if only_studies(run):
+        return studies_page(run, load_studies(run))
+    return run_page(load_run(run, replies=show_replies), show_replies=show_replies)

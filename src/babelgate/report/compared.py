@@ -23,7 +23,7 @@ from .compared_tables import (
 )
 from .load import load_compared
 from .markdown import escaped, table_markdown
-from .page import Head, document, model_name
+from .page import Head, Page, model_name
 from .terminal import print_tables
 
 # A terminal at least so wide shows a method's numbers in one row.
@@ -57,12 +57,12 @@ def render_comparison(folder: Path) -> str:
     """
     loaded = load_compared(Path(folder))
     comparison = loaded.comparison
-    return document(
+    return Page(
         Head("Methods compared", model_name(comparison.model), compared_facts(comparison)),
         compared_summary(comparison),
         compared_sections(loaded),
         compared_about(loaded),
-    )
+    ).html
 
 
 def write_comparison(folder: Path) -> Path:

@@ -18,23 +18,21 @@ from .load_studies import (
     Studies,
     load_diagnosed,
     load_directed,
-    load_studies,
     read_artifact,
 )
 from .names import language_label
 from .numbers import plural
-from .page import About, Head, document, model_name
-from .study_sections import study_sections, study_summary
+from .page import About, Head, Page, model_name
+from .study_sections import shown_studies
 from .terminal import print_tables
 
 
-def render_diagnosed(folder: Path) -> str:
-    """Return the page of a diagnosis as one self-contained HTML document.
+def diagnosed_page(folder: Path) -> Page:
+    """Return the page of a diagnosis.
 
     Raises:
         StoreError: if a file is missing or damaged.
     """
-    folder = Path(folder)
     found = load_diagnosed(folder)
     geometry = found.geometry
     facts = [
@@ -43,37 +41,37 @@ def render_diagnosed(folder: Path) -> str:
         f"sources: {', '.join(geometry.sources)}",
     ]
     run = read_artifact(folder, "run.json", "diagnose")
-    return _rendered("What breaks where", facts, Studies(diagnosed=found), run)
+    return _page("What breaks where", facts, Studies(diagnosed=found), run)
 
 
-def render_directed(folder: Path) -> str:
-    """Return the page on a folder's refusal directions as one self-contained HTML document.
+def directed_page(folder: Path) -> Page:
+    """Return the page on a folder's refusal directions.
 
     Raises:
         StoreError: if a file is missing or damaged.
     """
-    folder = Path(folder)
     found = load_directed(folder)
     facts = [plural(len(found.selections), "language")]
     run = read_artifact(folder, "run.json", "directions")
-    return _rendered("Refusal directions", facts, Studies(directed=found), run)
+    return _page("Refusal directions", facts, Studies(directed=found), run)
 
 
-def render_studies(folder: Path) -> str:
-    """Return one page of all studies in a folder, for one that measured nothing else.
+def studies_page(folder: Path, studies: Studies) -> Page:
+    """Return one page of all studies of a folder, for one that measured nothing else.
 
     Raises:
-        StoreError: if a file is missing or damaged.
+        StoreError: if ``run.json`` is missing or damaged.
     """
-    folder = Path(folder)
     run = read_artifact(folder, "run.json", "diagnose")
-    return _rendered("Refusal in activation space", [], load_studies(folder), run)
+    return _page("Refusal in activation space", [], studies, run)
 
 
-def _rendered(title: str, facts: list[str], studies: Studies, run: Mapping[str, Any]) -> str:
+def _page(title: str, facts: list[str], studies: Studies, run: Mapping[str, Any]) -> Page:
     facts = [*facts, f"prompts: {run.get('prompts', {}).get('name', 'unknown')}"]
-    head = Head(title, model_name(run.get("model", {})), facts)
-    return document(head, study_summary(studies), study_sections(studies), _about(run))
+    sections, summary = shown_studies(studies)
+    return Page(
+        Head(title, model_name(run.get("model", {})), facts), summary, sections, _about(run)
+    )
 
 
 def write_diagnosed(folder: Path) -> Path:
@@ -83,7 +81,7 @@ def write_diagnosed(folder: Path) -> Path:
         StoreError: if a file is missing or damaged, or the page cannot be written.
     """
     path = Path(folder) / "diagnosis.html"
-    write_text(path, render_diagnosed(folder))
+    write_text(path, diagnosed_page(Path(folder)).html)
     return path
 
 
@@ -94,7 +92,7 @@ def write_directed(folder: Path) -> Path:
         StoreError: if a file is missing or damaged, or the page cannot be written.
     """
     path = Path(folder) / "directions.html"
-    write_text(path, render_directed(folder))
+    write_text(path, directed_page(Path(folder)).html)
     return path
 
 

@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -23,7 +23,7 @@ from .load import RunFolder
 from .names import language_label, methods
 from .numbers import count, plural
 from .sections import Section, sections
-from .study_sections import study_sections, study_summary
+from .study_sections import shown_studies
 from .summary import summarise
 from .unparsed import Unparsed, unparsed
 
@@ -39,28 +39,6 @@ class Reply:
     outcomes: tuple[str, ...]
 
 
-def page(run: RunFolder, *, show_replies: bool = False) -> str:
-    """Return the report as one self-contained HTML document."""
-    results = run.results
-    return document(
-        Head("Refusal across languages", model_name(results.model), _facts(run)),
-        summarise(results, run.diagnosis) + study_summary(run.studies),
-        run_sections(run),
-        _about(run),
-        unparsed=unparsed(run, show_replies=show_replies),
-        show_replies=show_replies,
-        replies=_replies(run) if show_replies else {},
-    )
-
-
-def run_sections(run: RunFolder) -> list[Section]:
-    """Return all sections of a run: what breaks where first, the rest of the studies last."""
-    studied = study_sections(run.studies)
-    first = [s for s in studied if s.key == "breaks"]
-    measured = sections(run.results, run.diagnosis, run.verdicts, run.actions)
-    return [*first, *measured, *(s for s in studied if s not in first)]
-
-
 @dataclass(frozen=True)
 class Head:
     """The top of a page: what it is on, of which model, and a few facts."""
@@ -73,37 +51,63 @@ class Head:
 About = list[tuple[str, tuple[Definition, ...]]]
 
 
-def document(
-    head: Head,
-    summary: Sequence[str],
-    parts: Sequence[Section],
-    about: About,
-    *,
-    unparsed: Unparsed | None = None,
-    show_replies: bool = False,
-    replies: Mapping[str, list[Reply]] | None = None,
-) -> str:
-    """Return a page of sections as one self-contained HTML document."""
-    script = asset("page.js")
-    context: dict[str, Any] = {
-        "title": head.title,
-        "model": head.model,
-        "facts": head.facts,
-        "summary": summary,
-        "sections": parts,
-        "layouts": LAYOUTS,
-        "drawing": _drawing,
-        "about": about,
-        "unparsed": unparsed,
-        "show_replies": show_replies,
-        "replies": replies or {},
-        "css": Markup(_css()),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "figure_css": standalone_css(),
-        "version": __version__,
-    }
-    return _environment().get_template("page.html").render(context)
+@dataclass(frozen=True)
+class Page:
+    """What a page shows, from its head to what was run; ``replies`` only where asked for."""
+
+    head: Head
+    summary: Sequence[str]
+    sections: Sequence[Section]
+    about: About
+    unparsed: Unparsed | None = None
+    show_replies: bool = False
+    replies: Mapping[str, list[Reply]] = field(default_factory=dict)
+
+    @property
+    def html(self) -> str:
+        """The page as one self-contained HTML document."""
+        script = asset("page.js")
+        context: dict[str, Any] = {
+            "title": self.head.title,
+            "model": self.head.model,
+            "facts": self.head.facts,
+            "summary": self.summary,
+            "sections": self.sections,
+            "layouts": LAYOUTS,
+            "drawing": _drawing,
+            "about": self.about,
+            "unparsed": self.unparsed,
+            "show_replies": self.show_replies,
+            "replies": self.replies,
+            "css": Markup(_css()),
+            "script": Markup(script),
+            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "figure_css": standalone_css(),
+            "version": __version__,
+        }
+        return _environment().get_template("page.html").render(context)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Every figure, in the order of the sections."""
+        return [figure for section in self.sections for figure in section.all_figures]
+
+
+def run_page(run: RunFolder, *, show_replies: bool = False) -> Page:
+    """Return the page of a run: what breaks where first, the rest of the studies last."""
+    results = run.results
+    studied, studied_words = shown_studies(run.studies)
+    first = [s for s in studied if s.key == "breaks"]
+    measured = sections(results, run.diagnosis, run.verdicts, run.actions)
+    return Page(
+        Head("Refusal across languages", model_name(results.model), _facts(run)),
+        summarise(results, run.diagnosis) + studied_words,
+        [*first, *measured, *(s for s in studied if s not in first)],
+        _about(run),
+        unparsed(run, show_replies=show_replies),
+        show_replies,
+        _replies(run) if show_replies else {},
+    )
 
 
 @functools.cache

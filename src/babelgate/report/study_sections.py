@@ -18,11 +18,16 @@ from .load_studies import DirectedFolder, Studies
 from .sections import Section
 
 
-def study_sections(studies: Studies) -> list[Section]:
-    """Return the sections that there are numbers for; what breaks where comes first."""
+def shown_studies(studies: Studies) -> tuple[list[Section], list[str]]:
+    """Return the sections that there are numbers for, and their opening paragraphs."""
+    page = _page(studies)
+    return _sections(studies, page), _summary(studies, page)
+
+
+def _sections(studies: Studies, page: GeometryPage) -> list[Section]:
     directed = studies.directed
     found: list[Section] = []
-    for section in geometry_sections(_page(studies)):
+    for section in geometry_sections(page):
         if section.key == "selection" and directed is not None:
             tables = (selection_table(directed.selections), *section.tables)
             found.append(replace(section, tables=tables))
@@ -34,10 +39,8 @@ def study_sections(studies: Studies) -> list[Section]:
     return found
 
 
-def study_summary(studies: Studies) -> list[str]:
-    """Return the opening paragraphs."""
+def _summary(studies: Studies, page: GeometryPage) -> list[str]:
     found: list[str] = []
-    page = _page(studies)
     if studies.diagnosed is not None:
         found += geometry_summary(page)
     if studies.directed is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from ..plain import plain
 from ..types import Estimate, Label
 
 SCHEMA = 1
@@ -174,7 +175,7 @@ class Transfer:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, with ``null`` for missing numbers."""
-        return {"schema": SCHEMA, **_plain(self)}
+        return {"schema": SCHEMA, **plain(self, digits=6)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Transfer:
@@ -196,21 +197,6 @@ class Transfer:
             data["settings"],
             tuple(data["notes"]),
         )
-
-
-def _plain(value: Any) -> Any:
-    """Turn nested dataclasses into JSON values: NaN to null, estimates by their own rule."""
-    if isinstance(value, Estimate):
-        return value.to_json()
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return None if not math.isfinite(value) else round(value, 6)
-    return value
 
 
 def _numbers(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
