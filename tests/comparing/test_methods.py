@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,12 @@ def test_suffix_states_are_means_over_the_suffix_alone(llama):
 def test_states_are_read_where_calibration_has_them_and_captured_once_otherwise(
     finished, llama, monkeypatch, tmp_path
 ):
-    calls = []
+    calls, captured = [], []
     real = states_module.capture
 
     def counting(model, prompts, *rest, **options):
         calls.append(options["positions"])
+        captured.append([p.key for p in prompts])
         return real(model, prompts, *rest, **options)
 
     monkeypatch.setattr(states_module, "capture", counting)
@@ -159,6 +161,15 @@ def test_states_are_read_where_calibration_has_them_and_captured_once_otherwise(
     turned = reader(test[::-1][:2], 3, "mean")
     torch.testing.assert_close(turned, mean.flip(0)[:2])
     assert calls == [("mean",)]
+    mixed = [test[3], train[1], test[0], train[0]]
+    expected = torch.stack([mean_states(llama, p.text)[3] for p in mixed])
+    torch.testing.assert_close(reader(mixed, 3, "mean"), expected, atol=2e-5, rtol=2e-5)
+    assert captured[1:] == [[train[1].key, train[0].key]]  # only what was not held
+    other = replace(test[0], text=test[1].text)
+    torch.testing.assert_close(reader([other], 3, "mean")[0], mean[1], atol=2e-5, rtol=2e-5)
+    assert captured.pop() == [other.key] and calls.pop() == ("mean",)  # a key with another text
+    assert calls == [("mean",), ("mean",)]
+    del calls[1:]
     reader(test, 0, "t_post")  # block 0 is not among calibration's
     assert calls == [("mean",), ("t_post",)]
     again = states_module.StateReader(llama, tmp_path, States(()))

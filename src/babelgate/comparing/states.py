@@ -22,14 +22,14 @@ class StateReader:
     """Reads states of prompts, from the stores of a calibration where they hold them.
 
     What is missing is captured at every block in one pass, into a store of its own under
-    ``folder``; asking for the same prompts again reads it.
+    ``folder``; a prompt is captured once, whatever sets of prompts it is asked for in.
     """
 
     model: ChatModel
     folder: Path
     known: States
     batch_tokens: int | None = None
-    _stores: dict[tuple[str, str], Activations] = field(init=False, default_factory=dict)
+    _held: dict[tuple[Position, str, str], Activations] = field(init=False, default_factory=dict)
 
     def __call__(self, prompts: Sequence[Prompt], layer: int, position: Position) -> torch.Tensor:
         """Return ``[N, d]`` float32 in the order of the prompts.
@@ -40,12 +40,15 @@ class StateReader:
         keys = [p.key for p in prompts]
         if position == "t_post" and (found := self._from_calibration(keys, layer)) is not None:
             return found
-        own = self._store(prompts, position)
-        values = own.select(keys).layer(layer, position)
-        if excluded := [k for k in keys if k in own.excluded]:
-            raise PromptError(
-                f"prompt {excluded[0]} cannot be compared on: {own.excluded[excluded[0]]}"
-            )
+        self._hold(prompts, position)
+        stores = [self._held[position, p.key, p.text] for p in prompts]
+        values = torch.empty(len(prompts), self.model.identity.d_model)
+        for store in {id(store): store for store in stores}.values():
+            rows = [i for i, one in enumerate(stores) if one is store]
+            asked = store.select(keys[i] for i in rows)
+            for key, reason in asked.excluded.items():
+                raise PromptError(f"prompt {key} cannot be compared on: {reason}")
+            values[rows] = asked.layer(layer, position)
         return values
 
     def _from_calibration(self, keys: Sequence[str], layer: int) -> torch.Tensor | None:
@@ -56,20 +59,22 @@ class StateReader:
             return None
         return self.known.layer(layer, keys)
 
-    def _store(self, prompts: Sequence[Prompt], position: Position) -> Activations:
-        name = fingerprint(sorted((p.key, p.text) for p in prompts))
-        for (kind, _), store in self._stores.items():
-            if kind == position and {p.key for p in prompts} <= set(store.keys):
-                return store
+    def _hold(self, prompts: Sequence[Prompt], position: Position) -> None:
+        """Capture the prompts that no store of this reader holds."""
+        missing = {
+            (p.key, p.text): p for p in prompts if (position, p.key, p.text) not in self._held
+        }
+        if not missing:
+            return
+        name = fingerprint(sorted(missing))
         with progress() as bar:
-            task = bar.add_task(f"reading activations ({position})", total=len(prompts))
+            task = bar.add_task(f"reading activations ({position})", total=len(missing))
             store = capture(
                 self.model,
-                prompts,
+                list(missing.values()),
                 self.folder / f"{position}-{name}",
                 positions=(position,),
                 batch_tokens=self.batch_tokens,
                 on_batch=lambda n: bar.advance(task, n),
             )
-        self._stores[position, name] = store
-        return store
+        self._held |= dict.fromkeys(((position, *one) for one in missing), store)
