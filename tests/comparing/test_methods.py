@@ -167,7 +167,8 @@ def test_states_are_read_where_calibration_has_them_and_captured_once_otherwise(
     assert captured[1:] == [[train[1].key, train[0].key]]  # only what was not held
     other = replace(test[0], text=test[1].text)
     torch.testing.assert_close(reader([other], 3, "mean")[0], mean[1], atol=2e-5, rtol=2e-5)
-    assert captured.pop() == [other.key] and calls.pop() == ("mean",)  # a key with another text
+    assert captured.pop() == [other.key]  # a key with another text
+    assert calls.pop() == ("mean",)
     assert calls == [("mean",), ("mean",)]
     del calls[1:]
     reader(test, 0, "t_post")  # block 0 is not among calibration's

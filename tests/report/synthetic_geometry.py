@@ -10,10 +10,10 @@ import numpy as np
 from babelgate.breaks import Breaks, Evidence, breaks_of
 from babelgate.languages import tier
 from babelgate.report.figures_maps import Maps, ScoreMap
-from babelgate.report.figures_matrix import Matrix, Ramp, groups_of
 from babelgate.report.figures_profile import Profile
 from babelgate.report.figures_projection import Cloud, Projection
 from babelgate.report.geometry_sections import GeometryPage, LayerMatrices, Skipped
+from babelgate.report.matrices import Matrix, Ramp, groups_of
 from babelgate.report.names import TierGroup, language_name
 from babelgate.types import Estimate
 

@@ -29,15 +29,7 @@ from babelgate.breaks import NOTHING, Breaks, Evidence, breaks_of
 from babelgate.report.figure import LAYOUTS, NARROW, WIDE
 from babelgate.report.figures_breaks import breaks_figure, breaks_words, sentences_table
 from babelgate.report.figures_maps import Maps, ScoreMap, maps_figure, ramp_of
-from babelgate.report.figures_matrix import (
-    ABOVE,
-    BELOW,
-    STRONGEST,
-    Ramp,
-    groups_of,
-    layers_figure,
-    matrix_figure,
-)
+from babelgate.report.figures_matrix import layers_figure, matrix_figure
 from babelgate.report.figures_profile import Profile, profile_figure
 from babelgate.report.figures_projection import Cloud, Projection, projection_figure
 from babelgate.report.geometry_sections import (
@@ -49,6 +41,7 @@ from babelgate.report.geometry_sections import (
     profile_words,
     projection_words,
 )
+from babelgate.report.matrices import ABOVE, BELOW, STRONGEST, Ramp, groups_of
 from babelgate.report.names import language_name
 from babelgate.report.page import Head, Page
 from babelgate.report.palette import DARK, LIGHT

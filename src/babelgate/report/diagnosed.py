@@ -12,7 +12,6 @@ from ..breaks import STEPS, Breaks
 from .definitions import definitions
 from .direction_sections import selected_words, selection_table, transfer_matrices
 from .figures_breaks import breaks_words
-from .figures_matrix import matrix_table
 from .load_studies import (
     DirectedFolder,
     Studies,
@@ -20,6 +19,7 @@ from .load_studies import (
     load_directed,
     read_artifact,
 )
+from .matrices import matrix_table
 from .names import language_label
 from .numbers import plural
 from .page import About, Head, Page, model_name

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from ..languages import tier
 from ..transfer.results import EFFECTS, MAIN, MEAN, Cell, Effect, Evidence, Transfer
 from .figures_maps import Maps, ScoreMap
-from .figures_matrix import Matrix, Ramp, groups_of
 from .geometry_sections import Skipped
+from .matrices import Matrix, Ramp, groups_of
 from .names import language_label, language_name
 from .numbers import MISSING, decimal, p_value, plural, points
 from .sections import Section

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .chart import Key, legend
 from .figure import Figure, Layout
-from .figures_matrix import STRONGEST, Ramp, grid
+from .matrices import STRONGEST, Ramp, grid
 from .numbers import MISSING, decimal, is_missing
 from .svg import Canvas, shorten, text_width
 from .tables import Table, make

@@ -4,121 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from .chart import Key, legend
 from .figure import Figure, Layout
-from .names import TierGroup, language_label, language_name, tier_label
-from .numbers import MISSING, decimal, listed, percent, plural
+from .matrices import Matrix, Ramp, matrix_table
+from .names import language_name, tier_label
+from .numbers import listed, percent, plural
 from .svg import Canvas, shorten, text_width
-from .tables import Table, make
 
-#: Cells are a hue over the paper; more of it would bring the numbers in them below 4.5:1.
-STRONGEST = 0.55
-#: Colour classes of numbers below and above the centre.
-BELOW, ABOVE = "harmful", "harmless"
 _GAP = 6.0
 _CROWDED = 15.0  # narrower columns have their codes aslant
 _HEAD = 18.0
 _WIDEST_CODE = 34.0  # on narrow screens longer names stand above their rows
 _MOST_MULTIPLES = 12
-Grid = tuple[tuple[float, ...], ...]
-
-
-def grid(values: Sequence[Sequence[float]], rows: int, columns: int, what: str) -> Grid:
-    """Return numbers as a grid of floats.
-
-    Raises:
-        ValueError: if it does not have that many rows and columns.
-    """
-    found = tuple(tuple(float(v) for v in row) for row in values)
-    if len(found) != rows or any(len(row) != columns for row in found):
-        shape = f"{len(found)} x {len(found[0]) if found else 0}"
-        raise ValueError(f"{what}: {shape} numbers for {rows} rows and {columns} columns")
-    return found
-
-
-def groups_of(languages: Sequence[str], tiers: dict[str, str]) -> tuple[TierGroup, ...]:
-    """Group languages by tier, high to low and then others, in the order given."""
-    found = dict.fromkeys(["high", "mid", "low", *(tiers.get(c, "unlisted") for c in languages)])
-    groups = (
-        TierGroup(t, tuple(c for c in languages if tiers.get(c, "unlisted") == t)) for t in found
-    )
-    return tuple(g for g in groups if g.languages)
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """How numbers become colours: from ``low`` to ``high``, away from ``centre``; ends are full.
-
-    ``centre`` within the ends makes two hues; ``centre == low`` one.
-    """
-
-    low: float
-    high: float
-    centre: float = 0.0
-
-    def shade(self, value: float) -> tuple[str, float]:
-        """Return the colour class and its opacity, 0 at the centre."""
-        css = BELOW if value < self.centre else ABOVE
-        reach = self.centre - self.low if value < self.centre else self.high - self.centre
-        share = min(1.0, abs(value - self.centre) / reach) if reach > 0 else 0.0
-        return css, STRONGEST * share
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Numbers of ``rows`` by ``columns`` (languages or controls); NaN where one is missing.
-
-    ``marked`` cells stand out (they exceed the controls, say ``mark_label``); ``kind`` is
-    ``decimal`` or ``points``, which writes a share of 1 in hundredths.
-
-    Raises:
-        ValueError: if the shapes do not fit.
-    """
-
-    name: str
-    title: str
-    row_title: str
-    column_title: str
-    rows: tuple[TierGroup, ...]
-    columns: tuple[TierGroup, ...]
-    values: Sequence[Sequence[float]]
-    ramp: Ramp
-    kind: str = "decimal"
-    caption: str = ""
-    marked: Sequence[Sequence[bool]] | None = None
-    mark_label: str = "exceeds every control"
-    missing: str = ""
-
-    def __post_init__(self) -> None:
-        shape = len(self.row_codes), len(self.column_codes)
-        object.__setattr__(self, "values", grid(self.values, *shape, self.name))
-        if self.marked is not None:
-            grid(self.marked, *shape, f"marks of {self.name}")
-
-    @property
-    def row_codes(self) -> tuple[str, ...]:
-        """The rows' codes from top to bottom."""
-        return tuple(c for g in self.rows for c in g.languages)
-
-    @property
-    def column_codes(self) -> tuple[str, ...]:
-        """The columns' codes from left to right."""
-        return tuple(c for g in self.columns for c in g.languages)
-
-    def is_marked(self, row: int, column: int) -> bool:
-        """Whether a cell is marked."""
-        return self.marked is not None and bool(self.marked[row][column])
-
-    @property
-    def n_missing(self) -> int:
-        """How many numbers are missing."""
-        return sum(math.isnan(v) for row in self.values for v in row)
-
-    def written(self, value: float) -> str:
-        """Return a number as tables and hints show it."""
-        return decimal(value) if self.kind == "decimal" else percent(value, 0)
 
 
 def _caption(matrix: Matrix) -> str:
@@ -201,7 +99,7 @@ def _map(canvas: Canvas, layout: Layout, matrix: Matrix, top: float) -> float:
     width = min(room / max(1, n_columns), 42.0 if layout.compact else 58.0)
     height = min(26.0, max(18.0, width)) if layout.compact else 26.0
     write = _writer(matrix, width)
-    canvas.text(0, top + 12, shorten(_axes(matrix), layout.width, 12), "tick")
+    canvas.text(0, top + 12, shorten(matrix.axes, layout.width, 12), "tick")
     y = top + (28 if width < _CROWDED else 20)
     lefts = _columns(canvas, matrix, label, y + _HEAD - 4, width)
     y += _HEAD
@@ -222,12 +120,6 @@ def _map(canvas: Canvas, layout: Layout, matrix: Matrix, top: float) -> float:
             y += height
         y += _GAP if not heading else 2.0
     return y + 2
-
-
-def _axes(matrix: Matrix) -> str:
-    if matrix.row_title == matrix.column_title:
-        return f"Rows and columns: {matrix.row_title}."
-    return f"Rows: {matrix.row_title}. Columns: {matrix.column_title}."
 
 
 def _label(layout: Layout, matrix: Matrix) -> float:
@@ -307,24 +199,6 @@ def _row(
             )
             texts += inner.parts
     canvas.parts.append(f'<g font-size="{size:g}" pointer-events="none">{"".join(texts)}</g>')
-
-
-def matrix_table(matrix: Matrix) -> Table:
-    """Return the numbers, a row per row; marked ones have an asterisk."""
-    rows = []
-    for i, code in enumerate(matrix.row_codes):
-        cells = [
-            matrix.written(v) + ("*" if matrix.is_marked(i, j) else "")
-            for j, v in enumerate(matrix.values[i])
-        ]
-        rows.append([language_label(code), *cells])
-    note = _axes(matrix) + (" In hundredths." if matrix.kind == "points" else "")
-    if matrix.marked is not None:
-        note += f" *: {matrix.mark_label}."
-    if matrix.n_missing:
-        note += f" {MISSING}: missing" + (f" ({matrix.missing})." if matrix.missing else ".")
-    columns = [matrix.row_title.capitalize(), *matrix.column_codes]
-    return make(matrix.title, columns, "l" + "r" * len(matrix.column_codes), rows, note)
 
 
 def layers_figure(

@@ -10,10 +10,10 @@ from ..breaks import Breaks
 from ..geometry.results import Geometry
 from ..geometry.rows import CosineMatrix, Parallelism, Skip
 from ..languages import tier
-from .figures_matrix import Matrix, Ramp, groups_of
 from .figures_profile import Profile
 from .figures_projection import Cloud, Projection
 from .geometry_sections import GeometryPage, LayerMatrices, Skipped
+from .matrices import Matrix, Ramp, groups_of
 
 _POSITION = "t_post"
 _KINDS = {

@@ -10,9 +10,10 @@ from ..breaks import Breaks
 from ..languages import tier
 from .figures_breaks import borders_table, breaks_figure, breaks_words, sentences_table
 from .figures_maps import Maps, maps_figure
-from .figures_matrix import Matrix, groups_of, layers_figure, matrix_figure
+from .figures_matrix import layers_figure, matrix_figure
 from .figures_profile import Profile, profile_figure
 from .figures_projection import Projection, projection_figure
+from .matrices import Matrix, groups_of
 from .names import TierGroup, language_name, only
 from .numbers import MISSING, decimal, listed, percent, plural
 from .sections import Section
