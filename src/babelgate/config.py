@@ -382,6 +382,18 @@ class DirectionsSettings(_GeometrySettings):
         description="where the model never refuses or refuses everything, contrast harmful with "
         "harmless prompts instead, and say so",
     )
+    min_induce: float = Field(
+        default=0.0,
+        allow_inf_nan=False,
+        description="filter: log-odds of refusal that adding a direction must bring about on "
+        "harmless prompts; 0 as published, lower for models that none passes on",
+    )
+    max_kl: float = Field(
+        default=0.1,
+        gt=0,
+        allow_inf_nan=False,
+        description="filter: change of the next token on harmless prompts (nats); as published",
+    )
     transfer: Literal["none", "first-token", "replies"] = Field(
         default="first-token",
         description="effect of every direction in every language: log-odds of a refusal's first "

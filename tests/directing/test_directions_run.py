@@ -91,6 +91,21 @@ def test_every_language_is_selected_or_says_why(done):
         assert (selection.direction is None) == (selection.status != "selected")
 
 
+def test_a_language_without_refusals_borrows_tokens_from_the_others(llama, tmp_path, monkeypatch):
+    class NeverInSwahili(FirstJudge):
+        def outcome(self, reply):
+            return "answered" if reply.prompt.language == "sw" else super().outcome(reply)
+
+    use(monkeypatch, NeverInSwahili())
+    open_filters = {"min_induce": -1e6, "max_kl": 1e6, "transfer": "none"}
+    found = find_directions(llama, MORE, settings(tmp_path, **open_filters)).selections
+    assert found["sw"].tokens.borrowed
+    assert set(found["sw"].tokens.ids) >= set(found["en"].tokens.ids) > set()
+    assert found["sw"].tokens.n_refused == 0
+    assert found["sw"].status == "selected"
+    assert found["sw"].contrast == "harmful-harmless"
+
+
 def test_vectors_are_the_differences_of_stored_means(done, llama):
     out, found = done
     states = capture.capture(

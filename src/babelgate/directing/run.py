@@ -122,6 +122,8 @@ def _selected(
     chosen = SelectionSettings(
         full_maps=settings.full_maps,
         fallback=settings.fallback,
+        min_induce=settings.min_induce,
+        max_kl=settings.max_kl,
         layers=settings.candidates,
         batch_tokens=settings.batch_tokens,
     )
@@ -129,13 +131,13 @@ def _selected(
         task = bar.add_task("selecting", total=len(languages))
         found: dict[str, Selection] = {}
         for language in languages:
-            # Every language's replies: one without refusal tokens of its own borrows theirs.
             found |= select_directions(
                 model,
-                [p for p in replies.prompts if p.language == language],
+                replies.prompts,
                 replies.completions,
                 replies.verdicts,
                 chosen,
+                languages=[language],
                 folder=settings.out / "selection",
             )
             bar.advance(task, 1)

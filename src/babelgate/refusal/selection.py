@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,20 +34,26 @@ def select_directions(
     verdicts: Sequence[Verdict],
     settings: SelectionSettings | None = None,
     *,
+    languages: Iterable[str] | None = None,
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Selection]:
     """Select a direction for every language of the prompts, each from its own replies.
 
     ``completions`` and ``verdicts`` are the untouched model's judged replies to train and val
-    prompts. Refusal tokens come from those to train prompts. With a folder each language keeps its
-    work in a folder of its name.
+    prompts. Refusal tokens come from those to train prompts in all languages, also where
+    ``languages`` names a few to select in: one without tokens of its own borrows them. With a
+    folder each language keeps its work in a folder of its name.
+
+    Raises:
+        UserError: for a language without replies to train prompts.
     """
     train = {p.key for p in prompts if p.split == "train"}
     tokens = derive_tokens(model, [c for c in completions if c.key in train], verdicts)
     outcomes: dict[str, Outcome] = {v.key: v.outcome for v in verdicts}
     found = {}
-    for language in dict.fromkeys(p.language for p in prompts):
+    wanted = (p.language for p in prompts) if languages is None else languages
+    for language in dict.fromkeys(wanted):
         own = [p for p in prompts if p.language == language]
         if language not in tokens:
             raise UserError(
