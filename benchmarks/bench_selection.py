@@ -75,7 +75,10 @@ def compare(model, language, prompts, outcomes, tokens, options):
     """Return the row of one language."""
     layers = tuple(int(x) for x in options.layers.split(","))
     own = [p for p in prompts if p.language == language]
-    settings = SelectionSettings(fallback=True, layers=layers, min_examples=options.min_examples)
+    settings = SelectionSettings(
+        fallback=True, layers=layers, min_examples=options.min_examples,
+        min_induce=options.min_induce, max_kl=options.max_kl,
+    )  # fmt: skip
     full = SelectionSettings(**{**settings.to_json(), "layers": layers, "full_maps": True})
     examples = choose_examples(own, outcomes, settings)
     if examples.lack is not None:
@@ -104,7 +107,9 @@ def compare(model, language, prompts, outcomes, tokens, options):
     )
     worst = max(largest_difference(maps, lazy), largest_difference(maps, whole))
     assert worst < 1e-4 * max(1.0, *(abs(x) for scores in maps.values() for x in scores)), worst
-    plain_place = plain_choice(maps, len(model.blocks))
+    plain_place = plain_choice(
+        maps, len(model.blocks), min_induce=options.min_induce, max_kl=options.max_kl
+    )
     for found in (lazy, whole):
         best, _, _ = choose(found, settings)
         place = None if best is None else (positions.index(best.position), best.layer)
@@ -126,6 +131,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=16, help="prompts per class")
     parser.add_argument("--val", type=int, default=8, help="prompts per class")
     parser.add_argument("--min-examples", type=int, default=4)
+    parser.add_argument("--min-induce", type=float, default=0.0, help="filter; 0 as published")
+    parser.add_argument("--max-kl", type=float, default=0.1, help="filter; 0.1 as published")
     parser.add_argument("--new-tokens", type=int, default=16, help="of the replies that are judged")
     parser.add_argument("--plain-batch", type=int, default=32, help="as in the published code")
     options = parser.parse_args()
