@@ -191,6 +191,7 @@ def test_scores_that_no_filter_needs_are_not_computed(llama):
     assert np.isnan(lazy.map.kl).all()
     assert np.isnan(lazy.map.bypass).all()
     assert lazy.removed["induce"] == 3 * len(lazy.map.positions)
+    assert f"highest induce score is {np.nanmax(lazy.map.induce):.2f}" in lazy.words
     # Layer 0 is what the embedding gives; 3 of 4 is within 0.8 of the depth, as 3 < 3.2.
     assert lazy.removed["no_difference"] == len(lazy.map.positions)
     assert lazy.removed["layer"] == 0

@@ -157,6 +157,11 @@ def _result(
     if chosen is None:
         counted = ", ".join(f"{name} removes {n}" for name, n in removed.items() if n)
         words = f"no candidate passes the filters: {counted or 'there is none'}"
+        if removed.get("induce") and np.isfinite(scored.induce).any():
+            words += (
+                f"; the highest induce score is {np.nanmax(scored.induce):.2f}, the filter asks "
+                f"for more than {settings.min_induce:g}"
+            )
     else:
         vector = vectors[scored.positions.index(chosen.position), chosen.layer].double()
         direction = Direction(
