@@ -65,7 +65,7 @@ def test_a_native_direction_that_works_where_others_do_not():
         assert "native direction works better" in row.words
         assert "Yoruba" in row.words
     assert "English" in found["yo", "reference", "ablate_harmful"].words
-    assert "-100 points" in found["yo", "reference", "ablate_harmful"].words
+    assert "−100 points" in found["yo", "reference", "ablate_harmful"].words
     assert "the best other language here" in found["yo", "best", "ablate_harmful"].words
     assert "mean of other languages" in found["yo", "mean", "ablate_harmful"].words
 

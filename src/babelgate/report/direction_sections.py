@@ -106,6 +106,9 @@ def transfer_matrices(transfer: Transfer) -> Iterable[Matrix]:
 def _matrix(
     transfer: Transfer, cells: Sequence[Cell], effect: Effect, evidence: Evidence
 ) -> Matrix:
+    # The mean of other languages' directions has a row only where there is such a direction.
+    empty = all(math.isnan(c.estimate.value) for c in cells if c.source == MEAN)
+    cells = [c for c in cells if c.source != MEAN or not empty]
     rows = list(dict.fromkeys(c.source for c in cells))
     columns = list(dict.fromkeys(c.target for c in cells))
     found = {(c.source, c.target): c for c in cells}
@@ -125,7 +128,7 @@ def _matrix(
     )
     return Matrix(
         f"transfer-{effect}-{evidence}".replace("_", "-"),
-        _EFFECTS[effect],
+        f"{_EFFECTS[effect]}: {evidence.replace('_', ' ')}",
         "direction of",
         "prompts in",
         row_groups,

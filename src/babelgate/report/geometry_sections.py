@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..breaks import Breaks
 from ..languages import tier
+from .figure import Figure
 from .figures_breaks import borders_table, breaks_figure, breaks_words, sentences_table
 from .figures_maps import Maps, maps_figure
 from .figures_matrix import layers_figure, matrix_figure
@@ -210,9 +211,14 @@ def _transfers(page: GeometryPage) -> Section | None:
         "What a direction found in one language does to the replies in another. A change counts "
         "where it exceeds what a random direction, shuffled labels and the direction between the "
         "languages do.",
-        tuple(matrix_figure(m) for m in page.transfers),
-        words=tuple(w for m in page.transfers if (w := matrix_words(m))),
+        tuple(_with_words(m) for m in page.transfers),
     )
+
+
+def _with_words(matrix: Matrix) -> Figure:
+    """Return the figure of a matrix with what it comes to in its caption."""
+    figure = matrix_figure(matrix)
+    return replace(figure, caption=f"{matrix_words(matrix)} {figure.caption}".strip())
 
 
 def _selection(page: GeometryPage) -> Section | None:

@@ -162,13 +162,15 @@ def _said(row: Against) -> Against:
         f"{done}, {target}'s own direction changes {of} {label_of(row.effect)} {target} prompts by "
         f"{show(row.native)}{unit} and that of {source}{best} by {show(row.other)}: {verdict} "
         f"(advantage of the native one {show(d.value)} [{show(d.low)}, {show(d.high)}], "
-        f"n = {d.n}, p = {row.p_holm:.2g})."
+        f"n = {d.n}, Holm p = {row.p_holm:.2g})."
     )
     return replace(row, words=words)
 
 
 def _number(value: float, row: Against) -> str:
-    return f"{value:+.2f}" if row.evidence == "first_token" else f"{100 * value:+.0f}"
+    shown = (value, 2) if row.evidence == "first_token" else (100 * value, 0)
+    # Zero added, so that a rounded number is never a negative zero.
+    return f"{round(*shown) + 0.0:+.{shown[1]}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _name(code: str) -> str:
