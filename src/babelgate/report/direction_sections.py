@@ -128,7 +128,7 @@ def _matrix(
     )
     return Matrix(
         f"transfer-{effect}-{evidence}".replace("_", "-"),
-        f"{_EFFECTS[effect]}: {evidence.replace('_', ' ')}",
+        f"{_EFFECTS[effect]} ({evidence.replace('_', ' ')})",
         "direction of",
         "prompts in",
         row_groups,
@@ -137,8 +137,8 @@ def _matrix(
         Ramp(-1.0, 1.0) if replies else Ramp(-most, most),
         "points" if replies else "decimal",
         f"{what}, against the untouched model on the same prompts.",
-        [[_exceeds(found.get((a, b))) for b in columns] for a in rows],
-        "exceeds every control",
+        [[_counts(found.get((a, b))) for b in columns] for a in rows],
+        "exceeds every control, with an interval that leaves 0 out",
         "; ".join(sorted(reasons)),
     )
 
@@ -147,8 +147,11 @@ def _value(cell: Cell | None) -> float:
     return math.nan if cell is None else cell.estimate.value
 
 
-def _exceeds(cell: Cell | None) -> bool:
-    return cell is not None and cell.exceeds is True
+def _counts(cell: Cell | None) -> bool:
+    # Where controls change no reply at all, one reply exceeds them: that alone says nothing.
+    if cell is None or cell.exceeds is not True:
+        return False
+    return cell.estimate.low > 0 or cell.estimate.high < 0
 
 
 def native_section(transfer: Transfer) -> Section | None:
