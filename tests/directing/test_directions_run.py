@@ -204,6 +204,18 @@ def test_a_transfer_needs_test_prompts(llama, tmp_path, monkeypatch):
         find_directions(llama, PROMPTS, settings(tmp_path))
 
 
+def test_a_language_without_test_prompts_of_a_label_is_left_out_of_the_transfer(
+    llama, tmp_path, monkeypatch
+):
+    use(monkeypatch, FirstJudge())
+    some = MORE.select(where=lambda p: (p.language, p.split, p.harmful) != ("sw", "test", False))
+    found = find_directions(llama, some, settings(tmp_path, transfer_layer=2))
+    assert {c.target for c in found.transfer.cells} == {"en", "de"}
+    assert "sw" in {s.language for s in found.transfer.sources}
+    notes = json.loads((tmp_path / "run.json").read_text())["notes"]
+    assert any("in sw" in note for note in notes)
+
+
 def test_vectors_are_listed_and_converted_by_the_command_line(done, tmp_path, capsys):
     out, _ = done
     with pytest.raises(SystemExit) as stop:

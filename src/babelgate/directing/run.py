@@ -17,16 +17,22 @@ from ..judges.choosing import chosen_judge
 from ..models.chat import ChatModel
 from ..plan import Plan, States
 from ..prompts import require, take
-from ..refusal import Selection, SelectionSettings, select_directions
+from ..refusal import Selection, SelectionSettings, derive_tokens, select_directions
 from ..run_files import open_run
 from ..transfer.results import Transfer
 from ..transfer.run import transfer_matrix
 from ..transfer.settings import TransferSettings
 from ..transfer.sources import Source
-from ..types import PromptSet
+from ..types import LABELS, PromptSet
 from ..untouched import POSITIONS, untouched_replies
 from ..vectors import DirectionSet, Provenance, save_directions
-from .sources import classes_of, mean_difference_sources, measured_directions, selected_sources
+from .sources import (
+    LEAST,
+    classes_of,
+    mean_difference_sources,
+    measured_directions,
+    selected_sources,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ def find_directions(
     transfer matrix. Each resumes.
 
     Raises:
-        PromptError: if a language lacks train or val prompts, or test prompts for the transfer.
+        PromptError: if a language lacks train or val prompts, or all lack test prompts for the
+            transfer; a language that others do not is left out of it, with a note.
         LanguageError: for a language without prompts.
         StoreError: if results cannot be stored.
     """
@@ -60,9 +67,13 @@ def find_directions(
     _among("reply_languages", settings.reply_languages, languages)
     if settings.reply_prompts == 0:
         raise UserError("refusal directions need replies; give `--reply-prompts` of at least 4")
-    if settings.transfer != "none":
-        require(prompts, languages, "test", at_least=4)
+    tested = () if settings.transfer == "none" else _tested(prompts, languages)
     run = open_run(settings.out, "directions", settings, model, prompts)
+    if tested and (left := [x for x in languages if x not in tested]):
+        run.note(
+            f"No effects were measured in {', '.join(left)}: fewer than {LEAST} test prompts of a "
+            "label."
+        )
     with timed() as seconds:
         states = capture_languages(
             model,
@@ -80,10 +91,15 @@ def find_directions(
             selections = _selected(model, replies, chosen, settings)
         run.set_done("selection", plan.prompts.fingerprint(), seconds[0], languages=len(chosen))
         transfer = None
-        if settings.transfer != "none":
+        if tested:
+            test = take(
+                prompts.select(split="test", languages=tested, where=lambda p: p.pair_id is None),
+                settings.transfer_prompts,
+                settings.seed,
+            )
             with timed() as seconds:
                 transfer = _transferred(
-                    model, prompts, plan, states, replies, selections, judge, settings
+                    model, test, plan, states, replies, selections, judge, settings
                 )
             run.set_done("transfer", plan.prompts.fingerprint(), seconds[0])
     vectors = DirectionSet(
@@ -158,9 +174,20 @@ def _kept(selection: Selection) -> list[list[bool]]:
     return kept
 
 
+def _tested(prompts: PromptSet, languages: Sequence[str]) -> tuple[str, ...]:
+    """Return the languages with enough test prompts of both labels; at least one must have."""
+    counts = prompts.counts()
+    found = tuple(
+        x for x in languages if all(counts.get((x, "test", y), 0) >= LEAST for y in LABELS)
+    )
+    if not found:
+        require(prompts, languages, "test", at_least=LEAST)
+    return found
+
+
 def _transferred(
     model: ChatModel,
-    prompts: PromptSet,
+    test: PromptSet,
     plan: Plan,
     states: States,
     replies: BaseReplies,
@@ -179,16 +206,12 @@ def _transferred(
     if not sources:
         note("no language has a refusal direction: there is nothing to transfer")
         return None
-    test = take(
-        prompts.select(split="test", languages=languages, where=lambda p: p.pair_id is None),
-        settings.transfer_prompts,
-        settings.seed,
-    )
     with_replies = settings.transfer == "replies"
+    asked = settings.reply_languages
     rows = set(settings.reply_sources or sources) & {*sources, "mean"}
     chosen = TransferSettings(
         evidence=("first_token", "replies") if with_replies else ("first_token",),
-        reply_languages=settings.reply_languages,
+        reply_languages=None if asked is None else tuple(x for x in asked if x in test.languages),
         reply_sources=tuple(x for x in sources if x in rows),
         reply_controls=("random",),
         random_seeds=settings.controls,
@@ -198,8 +221,11 @@ def _transferred(
         batch_tokens=settings.batch_tokens,
         seed=settings.seed,
     )
-    tokens = {x: frozenset(found.tokens.ids) for x, found in selections.items()}
-    every = frozenset(i for own in tokens.values() for i in own)
+    # Also of languages that no direction is selected in; one without tokens borrows all others'.
+    train = {p.key for p in replies.prompts if p.split == "train"}
+    tokens = derive_tokens(
+        model, [c for c in replies.completions if c.key in train], replies.verdicts
+    )
     return transfer_matrix(
         model,
         test,
@@ -207,6 +233,6 @@ def _transferred(
         judge,
         chosen,
         settings.out / "transfer",
-        tokens={x: tokens.get(x) or every for x in languages},
+        tokens={x: frozenset(tokens[x].ids) for x in languages},
         limits=reply_limits(model, plan.prompts, settings.max_new_tokens),
     )
