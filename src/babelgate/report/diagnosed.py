@@ -123,7 +123,8 @@ def print_directed(found: DirectedFolder) -> None:
     print_tables(tables)
     console.out.print(selected_words(found.selections), markup=False)
     if found.transfer is not None:
-        for said in dict.fromkeys(a.words for a in found.transfer.native if a.rival == "reference"):
+        told = [a for a in found.transfer.native if a.rival == "reference" and not a.reason]
+        for said in dict.fromkeys(a.words for a in told):
             console.out.print(f"- {said}", markup=False)
 
 
