@@ -214,6 +214,7 @@ def test_a_language_without_test_prompts_of_a_label_is_left_out_of_the_transfer(
     assert "sw" in {s.language for s in found.transfer.sources}
     notes = json.loads((tmp_path / "run.json").read_text())["notes"]
     assert any("in sw" in note for note in notes)
+    assert "No effects were measured in sw" in directed_page(tmp_path).html
 
 
 def test_vectors_are_listed_and_converted_by_the_command_line(done, tmp_path, capsys):

@@ -68,10 +68,10 @@ def studies_page(folder: Path, studies: Studies) -> Page:
 
 def _page(title: str, facts: list[str], studies: Studies, run: Mapping[str, Any]) -> Page:
     facts = [*facts, f"prompts: {run.get('prompts', {}).get('name', 'unknown')}"]
+    head = Head(title, model_name(run.get("model", {})), facts)
     sections, summary = shown_studies(studies)
-    return Page(
-        Head(title, model_name(run.get("model", {})), facts), summary, sections, _about(run)
-    )
+    noted = [f"Note: {note}" for note in run.get("notes", ())]
+    return Page(head, [*summary, *noted], sections, _about(run))
 
 
 def write_diagnosed(folder: Path) -> Path:
